@@ -1,0 +1,29 @@
+"""edgepipe brings a Keras, PyTorch or ONNX model to an edge chip and proves that it still works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edgepipe.api import Result, convert, plan
+    from edgepipe.errors import EdgepipeError
+
+__all__ = ["EdgepipeError", "Result", "__version__", "convert", "plan"]
+
+_HOMES = {
+    "convert": "edgepipe.api",
+    "plan": "edgepipe.api",
+    "Result": "edgepipe.api",
+    "EdgepipeError": "edgepipe.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the Python interface on first use, so that workers and `--help` stay light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgepipe' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

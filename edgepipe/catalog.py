@@ -1,0 +1,98 @@
+"""The one table: every stage, runner, target and toolchain, as names to dotted strings.
+
+Nothing here imports a framework, and nothing else holds a list of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgepipe.artifact import Format
+from edgepipe.errors import UnknownName
+
+if TYPE_CHECKING:
+    from edgepipe.runner import Runner
+    from edgepipe.stage import Stage
+
+STAGES: dict[str, str] = {
+    "onnx_from_keras": "edgepipe.converters.onnx_from_keras:OnnxFromKeras",
+    "onnx_from_saved_model": "edgepipe.converters.onnx_from_saved_model:OnnxFromSavedModel",
+    "onnx_from_torch.dynamo": "edgepipe.converters.onnx_from_torch:OnnxFromTorchDynamo",
+    "onnx_from_torch.torchscript": "edgepipe.converters.onnx_from_torch:OnnxFromTorchScript",
+    "onnx_clean": "edgepipe.converters.onnx_clean:OnnxClean",
+    "tflite_from_onnx": "edgepipe.converters.tflite_from_onnx:TfliteFromOnnx",
+    "tflite_from_onnx.tensorflow": "edgepipe.converters.tflite_from_onnx:TfliteFromOnnxTensorflow",
+    "tflite_from_keras": "edgepipe.converters.tflite_from_keras:TfliteFromKeras",
+    "tflite_from_torch": "edgepipe.converters.tflite_from_torch:TfliteFromTorch",
+}
+"""In order of preference: where several stages lead from one format to the next, the first is tried first."""
+
+RUNNERS: dict[Format, str] = {
+    Format.KERAS: "edgepipe.runners.keras:KerasRunner",
+    Format.KERAS_H5: "edgepipe.runners.keras:KerasRunner",
+    Format.SAVED_MODEL: "edgepipe.runners.saved_model:SavedModelRunner",
+    Format.TORCH_EXPORT: "edgepipe.runners.torch:TorchRunner",
+    Format.TORCHSCRIPT: "edgepipe.runners.torch:TorchRunner",
+    Format.TORCH_PICKLE: "edgepipe.runners.torch:TorchRunner",
+    Format.TORCH_SOURCE: "edgepipe.runners.torch:TorchRunner",
+    Format.ONNX: "edgepipe.runners.onnx:OnnxRunner",
+    Format.TFLITE: "edgepipe.runners.tflite:TfliteRunner",
+}
+
+TOOLCHAINS: tuple[str, ...] = (
+    "keras",
+    "torch",
+    "onnx2tf",
+    "onnx2tf-tensorflow",
+    "litert-torch",
+    "edge",
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a chip or runtime accepts; data only."""
+
+    name: str
+    format: Format
+    precisions: tuple[str, ...]
+    words: str
+
+
+TARGETS: dict[str, Target] = {
+    "onnx": Target("onnx", Format.ONNX, ("float32",), "ONNX, for any ONNX runtime"),
+    "tflite": Target("tflite", Format.TFLITE, ("float32",), "TFLite, for LiteRT on any CPU"),
+}
+
+
+def load(dotted: str) -> Any:
+    """The object behind `package.module:name`."""
+    module, _, name = dotted.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@functools.lru_cache(maxsize=None)
+def stage(name: str) -> Stage:
+    if name not in STAGES:
+        raise UnknownName.of("stage", name, STAGES)
+    made: Stage = load(STAGES[name])()
+    return made
+
+
+def stages() -> Iterable[Stage]:
+    return (stage(name) for name in STAGES)
+
+
+def runner(format: Format) -> type[Runner]:
+    kind: type[Runner] = load(RUNNERS[format])
+    return kind
+
+
+def target(name: str) -> Target:
+    if name not in TARGETS:
+        raise UnknownName.of("target", name, TARGETS)
+    return TARGETS[name]

@@ -1,0 +1,148 @@
+"""The contract of a stage: one arrow from a format to another, run in one toolchain.
+
+A stage is a class in a file of its own, listed in `catalog`. The pipeline, not the stage,
+checks what it promised: that its output exists, has the format, loads, keeps the names and
+order of inputs and outputs, and computes the same. `run` is called in a worker, in the
+toolchain's own interpreter, where only the standard library, numpy and that toolchain are
+at hand; no framework may be imported at module level.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
+
+from edgepipe.artifact import Artifact, Format, Signature
+from edgepipe.errors import OptionError, UnknownName
+
+T = TypeVar("T")
+
+
+def option(default: T, help: str) -> T:
+    """A field of an `Options` class with the words that the user reads."""
+    return typing.cast(T, dataclasses.field(default=default, metadata={"help": help}))
+
+
+@dataclass(frozen=True)
+class Options:
+    """Typed settings of a stage: CLI setting, TOML key and cache key are all read off its fields."""
+
+    def key(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def names(cls) -> dict[str, str]:
+        """Field name -> help."""
+        return {f.name: str(f.metadata.get("help", "")) for f in dataclasses.fields(cls)}
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], where: str) -> Options:
+        """Build from names and values; text is read as the field's type. `where` names the source."""
+        hints = typing.get_type_hints(cls)
+        known = cls.names()
+        values: dict[str, Any] = {}
+        for name, value in settings.items():
+            if name not in known:
+                raise UnknownName.of(f"option of {where}", name, known)
+            values[name] = _read(value, hints[name], f"{where}.{name}")
+        return cls(**values)
+
+
+def _read(value: Any, kind: Any, name: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or value in ("", "none"):
+            return None
+        kind = next(arg for arg in get_args(kind) if arg is not type(None))
+        return _read(value, kind, name)
+    if origin is typing.Literal:
+        if value not in get_args(kind):
+            raise UnknownName.of(f"value for {name}", str(value), map(str, get_args(kind)))
+        return value
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(_read(item, get_args(kind)[0], name) for item in items if item != "")
+    return _read_scalar(value, kind, name)
+
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def _read_scalar(value: Any, kind: Any, name: str) -> Any:
+    if kind is bool:
+        text = str(value).lower()
+        if text in _TRUE | _FALSE:
+            return text in _TRUE
+    elif kind in (int, float, str) and not isinstance(value, bool):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise OptionError(
+        f"{name} takes {getattr(kind, '__name__', kind)}, received {value!r}",
+        hint="see `edgepipe plan` for the options of each stage.",
+    )
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a stage made: where, and with which ends.
+
+    `layouts` names, for an output whose layout the tool decides, the permutations that it may
+    have, best guess first; verification settles which one it is.
+    """
+
+    path: Path
+    signature: Signature
+    layouts: dict[str, list[tuple[int, ...] | None]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "signature": self.signature.to_json(),
+            "layouts": self.layouts,
+            "notes": list(self.notes),
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Product:
+        layouts = {
+            name: [None if item is None else tuple(item) for item in items]
+            for name, items in data["layouts"].items()
+        }
+        return Product(
+            path=Path(data["path"]),
+            signature=Signature.from_json(data["signature"]),
+            layouts=layouts,
+            notes=tuple(data["notes"]),
+        )
+
+
+class Stage(ABC):
+    """One arrow. Stateless: everything comes in through arguments."""
+
+    name: ClassVar[str]
+    """Its name in the catalog, `<to>_from_<from>` with the tool behind a dot where several do it."""
+    label: ClassVar[str]
+    """The short word for it in the name of a route; empty for stages that every route shares."""
+    sources: ClassVar[tuple[Format, ...]]
+    target: ClassVar[Format]
+    toolchain: ClassVar[str]
+    revision: ClassVar[int]
+    """Raised when the same input and options would give another result."""
+    options: ClassVar[type[Options]] = Options
+    preload: ClassVar[tuple[str, ...]] = ()
+    """Modules worth importing while an earlier stage is still running."""
+
+    def check(self, artifact: Artifact, options: Any) -> None:  # noqa: B027 - most need none
+        """Refuse cheaply, in the parent, what `run` could not do. No framework here."""
+
+    @abstractmethod
+    def run(self, artifact: Artifact, options: Any, workdir: Path) -> Product:
+        """Read the artifact, write below workdir. Called in the worker."""
