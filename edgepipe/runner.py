@@ -59,6 +59,10 @@ class Runner(ABC):
 
     formats: ClassVar[tuple[Format, ...]]
     toolchain: ClassVar[str]
+    describes_in_core: ClassVar[bool] = False
+    """Whether `describe` gets by with the core alone, so that no worker is needed for it."""
+    preload: ClassVar[tuple[str, ...]] = ()
+    """Modules worth importing while an earlier step is still running."""
 
     def __init__(self, artifact: Artifact, threads: int = 0) -> None:
         """`threads` of 0 leaves the number to the runtime."""

@@ -1,0 +1,71 @@
+"""TFLite files: the FlatBuffer's identifier, and whether all buffers lie within the file."""
+
+from __future__ import annotations
+
+from edgepipe.artifact import Format
+from edgepipe.identify_sample import Damaged, Sample, damaged
+
+# schema.fbs: Model { version, operator_codes, subgraphs, description, buffers, ... }
+SUBGRAPHS, BUFFERS = 2, 4
+# Buffer { data, offset, size }; the latter two for data behind the FlatBuffer (over 2 GB)
+DATA, FAR_OFFSET, FAR_SIZE = 0, 1, 2
+MOST_BUFFERS = 20_000
+
+
+def recognise(sample: Sample) -> Format | None:
+    if sample.head[4:8] != b"TFL3":
+        return None
+    try:
+        _check(sample)
+    except Damaged as reason:
+        raise damaged(sample.path, "a TFLite model", str(reason)) from reason
+    return Format.TFLITE
+
+
+def _check(sample: Sample) -> None:
+    model = sample.number(0, 4)
+    subgraphs = _field(sample, model, SUBGRAPHS)
+    buffers = _field(sample, model, BUFFERS)
+    if subgraphs is None or not _vector(sample, subgraphs, 4)[1]:
+        raise Damaged("it has no subgraph")
+    if buffers is None:
+        raise Damaged("it has no buffers")
+    start, count = _vector(sample, buffers, 4)
+    for number in range(min(count, MOST_BUFFERS)):
+        at = start + 4 * number
+        _check_buffer(sample, at + sample.number(at, 4))
+
+
+def _check_buffer(sample: Sample, table: int) -> None:
+    data = _field(sample, table, DATA)
+    if data is not None:
+        _vector(sample, data, 1)
+    offset, size = _field(sample, table, FAR_OFFSET), _field(sample, table, FAR_SIZE)
+    if offset is not None and size is not None:
+        _within(sample, sample.number(offset, 8), sample.number(size, 8))
+
+
+def _field(sample: Sample, table: int, number: int) -> int | None:
+    """The place of a table's field, None where it is left out."""
+    back = int.from_bytes(sample.exactly(table, 4), "little", signed=True)
+    layout = table - back
+    if not 0 <= layout < sample.size:
+        raise Damaged(f"the table at {table:,} has its layout outside of the file")
+    at = 4 + 2 * number
+    if at + 2 > sample.number(layout, 2):
+        return None
+    distance = sample.number(layout + at, 2)
+    return table + distance if distance else None
+
+
+def _vector(sample: Sample, at: int, width: int) -> tuple[int, int]:
+    """Where the vector's items begin, and how many there are."""
+    start = at + sample.number(at, 4)
+    count = sample.number(start, 4)
+    _within(sample, start + 4, count * width)
+    return start + 4, count
+
+
+def _within(sample: Sample, start: int, length: int) -> None:
+    if start + length > sample.size:
+        raise Damaged(f"it needs {start + length:,} bytes and has {sample.size:,}")

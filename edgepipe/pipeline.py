@@ -1,0 +1,246 @@
+"""Runs the routes of a plan: make, prove, fall back, choose."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from edgepipe import catalog, making, process_memory, toolchain
+from edgepipe.artifact import Artifact, Format
+from edgepipe.errors import EdgepipeError, NoRouteLeft, StageError, Unproven, UnsupportedModel
+from edgepipe.plan import Route
+from edgepipe.session import Session
+from edgepipe.story import Step, Trial
+
+MEMORY_OF_A_ROUTE = 4 << 30
+"""What the frameworks of one route were seen to take, at most, for a model of 100 MB."""
+LATENCY_REPEATS = 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proven end of a route, with everything on the way to it."""
+
+    route: Route
+    trial: Trial
+    artifacts: tuple[Artifact, ...]
+
+    @property
+    def result(self) -> Artifact:
+        return self.artifacts[-1]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The chosen candidate and the whole story."""
+
+    chosen: Candidate
+    trials: tuple[Trial, ...]
+
+
+def run(
+    session: Session, source: Artifact, routes: Sequence[Route], explore: bool, forced: bool
+) -> Outcome:
+    """The best proven result. Raises NoRouteLeft, with the story, when there is none."""
+    possible, trials = _split_by_toolchains(routes)
+    if explore:
+        candidates, tried = _explore(session, source, possible)
+    else:
+        candidates, tried = _in_turn(session, source, possible, forced)
+    trials = [*tried, *trials]
+    if not candidates:
+        raise _no_route_left(trials)
+    if explore and len(candidates) > 1:
+        _time(session, candidates)
+    best = min(candidates, key=_merit)
+    best.trial.status = "chosen"
+    return Outcome(best, tuple(trials))
+
+
+def _split_by_toolchains(routes: Sequence[Route]) -> tuple[list[Route], list[Trial]]:
+    possible, impossible = [], []
+    for route in routes:
+        lacking = toolchain.missing(route.toolchains())
+        if lacking is None:
+            possible.append(route)
+        else:
+            reason = f"{lacking.message} ({lacking.hint})" if lacking.hint else lacking.message
+            impossible.append(Trial(route.name, "not-tried", reason=reason))
+    return possible, impossible
+
+
+def _in_turn(
+    session: Session, source: Artifact, routes: Sequence[Route], forced: bool
+) -> tuple[list[Candidate], list[Trial]]:
+    """Until one is proven; then the direct one too, where the proven one carries inserted ops."""
+    candidates: list[Candidate] = []
+    trials: list[Trial] = []
+    for route in routes:
+        if candidates and not _worth_trying(route, candidates):
+            trials.append(Trial(route.name, "not-tried", reason="a better one was proven"))
+            continue
+        trial, candidate = _try(session, source, route)
+        trials.append(trial)
+        if candidate is not None:
+            candidates.append(candidate)
+            if forced:
+                break
+    return candidates, trials
+
+
+def _worth_trying(route: Route, candidates: Sequence[Candidate]) -> bool:
+    if not route.direct:
+        return False
+    return all(
+        not candidate.route.direct and candidate.trial.inserted > 0 for candidate in candidates
+    )
+
+
+def _explore(
+    session: Session, source: Artifact, routes: Sequence[Route]
+) -> tuple[list[Candidate], list[Trial]]:
+    """All of them, as many at once as the machine's cores and memory allow."""
+    by_memory = process_memory.machine_total() // MEMORY_OF_A_ROUTE
+    at_once = max(1, min(len(routes), os.cpu_count() or 1, by_memory))
+    with ThreadPoolExecutor(at_once) as pool:
+        pending = [pool.submit(_try, session, source, route) for route in routes]
+        try:
+            results = [future.result() for future in pending]
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            session.workers.close()
+            raise
+    candidates = [candidate for _, candidate in results if candidate is not None]
+    return candidates, [trial for trial, _ in results]
+
+
+def _try(session: Session, source: Artifact, route: Route) -> tuple[Trial, Candidate | None]:
+    trial = Trial(route.name, "failed")
+    start = time.perf_counter()
+    session.listener.route_started(route.name)
+    try:
+        artifacts = _follow(session, source, route, trial)
+    except (StageError, UnsupportedModel) as error:
+        trial.reason = error.message
+        trial.seconds = time.perf_counter() - start
+        session.listener.route_ended(trial)
+        return trial, None
+    trial.status = "proven"
+    trial.seconds = time.perf_counter() - start
+    session.listener.route_ended(trial)
+    return trial, Candidate(route, trial, tuple(artifacts))
+
+
+def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> list[Artifact]:
+    """Walk one route to its end; every arrow made and proven."""
+    artifacts = [source]
+    for index, stage in enumerate(route.stages):
+        cleaner = stage.target is artifacts[-1].format
+        try:
+            artifacts.append(_take_step(session, route, index, artifacts[-1], trial))
+        except (StageError, UnsupportedModel):
+            if not cleaner:
+                raise
+            trial.steps[-1].status = "left-out"
+    if len(artifacts) > 2:
+        _, trial.proof, _ = making.prove(session, source, artifacts[-1], None)
+        if not trial.proof.proven:
+            raise Unproven(f"end to end, the result differs: {trial.proof.why()}")
+    return artifacts
+
+
+def _take_step(
+    session: Session, route: Route, index: int, before: Artifact, trial: Trial
+) -> Artifact:
+    stage = route.stages[index]
+    session.listener.step_started(route.name, stage.name, stage.toolchain)
+    start = time.perf_counter()
+    step = Step(stage.name, stage.toolchain, "failed")
+    trial.steps.append(step)
+    try:
+        made = making.make(session, stage, before, lambda: _warm_next(session, route, index))
+        step.status = "kept" if made.kept else "made"
+        step.peak_memory, step.log = made.peak, made.log
+        step.summary, step.notes = made.summary, made.product.notes
+        after, step.proof, step.proof_kept = making.prove(
+            session, before, made.artifact, made.product
+        )
+        if not step.proof.proven:
+            step.status = "unproven"
+            raise Unproven(f"{stage.name} changed what the model computes: {step.proof.why()}")
+    except EdgepipeError as error:
+        error.details.setdefault("stage", stage.name)
+        step.error = error
+        if step.status not in ("unproven",):
+            step.status = "failed"
+        step.log = step.log or str(error.details.get("log", ""))
+        step.peak_memory = step.peak_memory or int(error.details.get("peak", 0))
+        raise
+    finally:
+        step.seconds = time.perf_counter() - start
+        session.listener.step_ended(route.name, step)
+    return after
+
+
+def _warm_next(session: Session, route: Route, index: int) -> None:
+    """Let the next steps' workers import their frameworks while this one is at work."""
+    following = route.stages[index + 1 : index + 3]
+    for stage in following:
+        session.warm(stage.toolchain, stage.preload)
+    runner = catalog.runner(route.stages[index].target)
+    session.warm(runner.toolchain, runner.preload)
+
+
+def warm_first(session: Session, route: Route) -> None:
+    """The same before the source was even described."""
+    for stage in route.stages[:2]:
+        session.warm(stage.toolchain, stage.preload)
+
+
+def _time(session: Session, candidates: Sequence[Candidate]) -> None:
+    """Latency of each result on the CPU, one after the other, to break ties."""
+    samples = session.samples.key(candidates[0].result.ends())
+    for candidate in candidates:
+        result = candidate.result
+        answer = session.call(
+            catalog.runner(result.format).toolchain,
+            "edgepipe.work:latency",
+            session.log(f"latency-{candidate.route.name}"),
+            artifact=result.to_json(),
+            feeds=str(making.feeds_file(session, result.ends(), samples)),
+            repeats=LATENCY_REPEATS,
+            threads=1,
+        )
+        times = sorted(answer.value)
+        candidate.trial.latency_ms = round(times[len(times) // 2] * 1000, 4)
+
+
+def _merit(candidate: Candidate) -> tuple[float, ...]:
+    """Fewest inserted ops, then fastest where it was timed, then fewest ops; the first of equals wins."""
+    trial = candidate.trial
+    return (trial.inserted, trial.latency_ms or 0.0, trial.ops if trial.inserted else 0)
+
+
+def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:
+    story = "\n".join(f"  {trial.route}: {trial.reason or trial.status}" for trial in trials)
+    tried = [trial for trial in trials if trial.status == "failed"]
+    last = next((step.log for trial in reversed(tried) for step in trial.steps[::-1]), "")
+    return NoRouteLeft(
+        f"every route failed ({len(tried)} tried):\n{story}",
+        hint=f"what the tools printed last is in {last}" if last else "",
+        trials=[trial.to_json() for trial in trials],
+    )
+
+
+def worth_keeping(candidate: Candidate) -> dict[str, Artifact]:
+    """What goes to the user's folder, by name; of several ONNX files on the way, the last."""
+    names = {Format.ONNX: "model.onnx", Format.TFLITE: "model_float32.tflite"}
+    return {
+        names[artifact.format]: artifact
+        for artifact in candidate.artifacts
+        if artifact.format in names
+    }

@@ -1,0 +1,1 @@
+"""What was asked, done and seen, for machines and for people."""

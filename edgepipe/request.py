@@ -1,0 +1,149 @@
+"""What a user asks for, in one typed object, and the model that it names as an artifact."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from edgepipe import catalog, identify, onnx_file
+from edgepipe.artifact import Artifact, Format, Loading, digest_file, digest_path
+from edgepipe.code_digest import code_digest
+from edgepipe.errors import ModelNotFound, OptionError, UnknownName
+
+TORCH_FORMATS = (
+    Format.TORCH_EXPORT,
+    Format.TORCHSCRIPT,
+    Format.TORCH_PICKLE,
+    Format.TORCH_SOURCE,
+)
+KERAS_FORMATS = (Format.KERAS, Format.KERAS_H5, Format.SAVED_MODEL)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One conversion. Every field is a keyword of `edgepipe.convert` and a flag of the command."""
+
+    model: str | Path = ""
+    target: str = "tflite"
+    precision: str = "float32"
+    out: str | Path | None = None
+    inputs: tuple[str, ...] = ()
+    samples: str | Path | None = None
+    seed: int = 0
+    weights: str | Path | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    python_path: tuple[str, ...] = ()
+    custom_objects: str = ""
+    trust: bool = False
+    route: str = ""
+    explore: bool = False
+    keep_layout: bool = False
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    min_sqnr: float | None = None
+    stage_timeout: float | None = None
+    stage_memory: float | None = None
+    retry: bool = False
+
+    @staticmethod
+    def of(model: str | Path, settings: Mapping[str, Any]) -> Request:
+        known = [item.name for item in fields(Request)]
+        for name in settings:
+            if name not in known:
+                raise UnknownName.of("argument of convert", name, known)
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in settings.items()
+        }
+        return Request(model=model, **values)
+
+    def factory(self) -> str:
+        """`package.module:name` when that is what the model is, else ''."""
+        text = str(self.model)
+        if ":" not in text or Path(text).exists():
+            return ""
+        module, _, name = text.partition(":")
+        parts = [*module.split("."), *name.split(".")]
+        return text if all(part.isidentifier() for part in parts) else ""
+
+    def check(self) -> None:
+        """Refuse what contradicts itself, before anything is read."""
+        goal = catalog.target(self.target)
+        if self.precision not in goal.precisions:
+            raise UnknownName.of(
+                f"precision for target {self.target}", self.precision, goal.precisions
+            )
+        if self.route and self.explore:
+            raise OptionError(
+                "--route and --explore exclude each other",
+                hint="--route takes one route, --explore tries them all.",
+            )
+        if not str(self.model):
+            raise OptionError("no model was named", hint="edgepipe convert MODEL --target tflite")
+        if self.out is not None and Path(self.out).suffix in (".tflite", ".onnx"):
+            raise OptionError(
+                f"-o takes a folder, received {str(self.out)!r}",
+                hint=f"the model is written into it: -o {Path(self.out).with_suffix('')}",
+            )
+        if (self.weights or self.model_args) and not self.factory():
+            raise OptionError(
+                "--weights and --model-arg belong to a model that is given as code",
+                hint="name its factory: --model package.module:factory --weights FILE.",
+            )
+
+    def output_folder(self) -> Path:
+        if self.out is not None:
+            return Path(self.out)
+        stem = self.factory().rpartition(":")[2] or Path(self.model).stem or "model"
+        return Path(f"{stem}_{self.target}")
+
+    def loading(self) -> Loading:
+        factory = self.factory()
+        path = tuple(str(Path(folder).absolute()) for folder in self.python_path)
+        if (factory or self.custom_objects) and not path:
+            path = (str(Path.cwd()),)
+        for folder in path:
+            if not Path(folder).is_dir():
+                raise ModelNotFound(f"--python-path {folder}: no such folder")
+        modules = [factory.partition(":")[0]] if factory else []
+        modules += [name.strip() for name in self.custom_objects.split(",") if name.strip()]
+        return Loading(
+            custom_objects=self.custom_objects,
+            factory=factory,
+            factory_args=tuple(sorted(self.model_args.items())),
+            weights=str(Path(self.weights).absolute()) if self.weights else "",
+            python_path=path,
+            trust=self.trust,
+            code=code_digest(modules, path) if modules else "",
+        )
+
+
+def open_model(request: Request, scratch: Path) -> Artifact:
+    """The model that was named, identified and digested. `scratch` takes what must be written for it."""
+    loading = request.loading()
+    if loading.factory:
+        return _from_factory(loading, scratch)
+    path = Path(request.model).expanduser().absolute()
+    format = identify.identify(path)
+    return Artifact(path, format, digest_model(path, format), loading=loading)
+
+
+def _from_factory(loading: Loading, scratch: Path) -> Artifact:
+    weights = ""
+    if loading.weights:
+        if not Path(loading.weights).is_file():
+            raise ModelNotFound(f"no weights at {loading.weights}")
+        weights = digest_file(Path(loading.weights))
+    facts = json.dumps([loading.key(), weights], sort_keys=True)
+    descriptor = scratch / "torch-source.json"
+    descriptor.write_text(json.dumps(loading.to_json(), indent=1))
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    return Artifact(descriptor, Format.TORCH_SOURCE, digest, loading=loading)
+
+
+def digest_model(path: Path, format: Format) -> str:
+    """The digest of all that belongs to a model: the files beside an ONNX file too."""
+    return onnx_file.digest(path) if format is Format.ONNX else digest_path(path)

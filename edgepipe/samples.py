@@ -1,0 +1,147 @@
+"""The samples on which both sides of an arrow are run: seeded noise, or the user's own arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepipe.artifact import Port, Signature, digest_file
+from edgepipe.errors import SamplesError
+from edgepipe.inputs import shape_words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgepipe.runner import Tensors
+
+SEEDED = 4
+MOST = 16
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """Where samples come from: a file, or a seed where `file` is None."""
+
+    file: Path | None = None
+    seed: int = 0
+    limit: int = MOST
+
+    def key(self, signature: Signature) -> str:
+        """A digest of the samples that this makes for a model, without making them."""
+        ends = [(port.name, port.given_shape(), port.dtype, port.high) for port in signature.inputs]
+        source = digest_file(self.file) if self.file else f"seed {self.seed} revision 2"
+        return hashlib.sha256(json.dumps([ends, source, self.limit]).encode()).hexdigest()
+
+    def make(self, signature: Signature) -> list[Tensors]:
+        if self.file is not None:
+            return _from_file(self.file, signature, self.limit)
+        return _seeded(signature, self.seed)
+
+    def words(self) -> str:
+        return str(self.file) if self.file else f"{SEEDED} seeded random samples (seed {self.seed})"
+
+
+def _seeded(signature: Signature, seed: int) -> list[Tensors]:
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    return [
+        {port.name: _noise(random, port, number) for port in signature.inputs}
+        for number in range(SEEDED)
+    ]
+
+
+def _noise(random: np.random.Generator, port: Port, number: int) -> NDArray[Any]:
+    """Several scales, so that a clipped or missing activation shows."""
+    shape = port.given_shape()
+    assert shape is not None
+    sizes = tuple(size or 1 for size in shape)
+    if port.dtype == "bool":
+        return random.random(sizes) < 0.5
+    if port.dtype.startswith(("int", "uint")):
+        return random.integers(0, port.high or 2, sizes).astype(port.dtype)
+    if not port.dtype.startswith("float"):
+        raise SamplesError(
+            f"input {port.name!r} is of type {port.dtype}: no random samples can be made of it",
+            hint="give real ones with --samples FILE.npz.",
+        )
+    noise = (
+        random.standard_normal(sizes),
+        random.random(sizes),
+        4 * random.standard_normal(sizes),
+        2 * random.random(sizes) - 1,
+    )[number % 4]
+    return noise.astype(port.dtype)
+
+
+def _from_file(path: Path, signature: Signature, limit: int) -> list[Tensors]:
+    arrays = _load(path, signature)
+    expected = [port.name for port in signature.inputs]
+    if set(arrays) != set(expected):
+        raise SamplesError(
+            f"{path} holds arrays named {_listed(arrays)}, the model's inputs are {_listed(expected)}",
+            hint="save them by name: numpy.savez(FILE, "
+            + ", ".join(f"{name}=…" for name in expected)
+            + ").",
+        )
+    split = {port.name: _split(path, arrays[port.name], port) for port in signature.inputs}
+    counts = {name: len(samples) for name, samples in split.items()}
+    if len(set(counts.values())) != 1:
+        raise SamplesError(f"{path} holds unlike numbers of samples: {counts}")
+    number = min(limit, *counts.values()) if counts else 0
+    if not number:
+        raise SamplesError(f"{path} holds no sample")
+    return [{name: split[name][index] for name in expected} for index in range(number)]
+
+
+def _load(path: Path, signature: Signature) -> dict[str, NDArray[Any]]:
+    import numpy as np
+
+    if not path.exists():
+        raise SamplesError(f"no samples at {path}", hint="--samples takes a .npz or .npy file.")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            arrays = {"": loaded}
+        else:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, KeyError) as error:
+        raise SamplesError(
+            f"{path} can't be read as samples: {error}",
+            hint="--samples takes a .npz or .npy file of plain arrays (no pickled objects).",
+        ) from error
+    if len(arrays) == 1 and len(signature.inputs) == 1 and set(arrays) <= {"", "arr_0", "x"}:
+        return {signature.inputs[0].name: next(iter(arrays.values()))}
+    return arrays
+
+
+def _split(path: Path, array: NDArray[Any], port: Port) -> list[NDArray[Any]]:
+    """One array into samples: it is either one sample or many along its first axis."""
+    import numpy as np
+
+    shape = tuple(size or 1 for size in port.given_shape() or ())
+    if array.shape == shape:
+        parts = [array]
+    elif array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+        parts = list(array)
+    elif shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
+        parts = [array[index : index + 1] for index in range(array.shape[0])]
+    else:
+        raise SamplesError(
+            f"{path}: {port.name!r} is {shape_words(array.shape)},"
+            f" the model takes {shape_words(shape)}",
+            hint=f"one sample is {shape_words(shape)}; many are stacked along the first axis.",
+        )
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and port.dtype[0] in "iu"):
+        raise SamplesError(f"{path}: {port.name!r} is {array.dtype}, the model takes {port.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise SamplesError(f"{path}: {port.name!r} holds NaN or infinite values")
+    return [part.astype(port.dtype) for part in parts]
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(str(name)) for name in names) or "nothing"

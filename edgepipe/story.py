@@ -1,0 +1,110 @@
+"""What happened in a run, as data: each route, each step, each proof. Reports are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from edgepipe.errors import EdgepipeError
+from edgepipe.verify import Proof
+
+StepStatus = Literal["made", "kept", "failed", "unproven", "left-out"]
+RouteStatus = Literal["chosen", "proven", "failed", "not-tried"]
+
+
+@dataclass
+class Step:
+    """One stage on one route."""
+
+    stage: str
+    toolchain: str
+    status: StepStatus
+    seconds: float = 0.0
+    peak_memory: int = 0
+    log: str = ""
+    proof: Proof | None = None
+    proof_kept: bool = False
+    error: EdgepipeError | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "toolchain": self.toolchain,
+            "status": self.status,
+            "seconds": round(self.seconds, 3),
+            "peak_memory": self.peak_memory,
+            "log": self.log,
+            "proof": None if self.proof is None else self.proof.to_json(),
+            "proof_kept": self.proof_kept,
+            "error": None if self.error is None else self.error.to_json(),
+            "summary": self.summary,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass
+class Trial:
+    """One route: tried, or why not."""
+
+    route: str
+    status: RouteStatus
+    steps: list[Step] = field(default_factory=list)
+    reason: str = ""
+    proof: Proof | None = None
+    latency_ms: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def inserted(self) -> int:
+        """Ops in the result that a converter added to bring it about; 0 where that isn't counted."""
+        return int(self.steps[-1].summary.get("inserted", 0)) if self.steps else 0
+
+    @property
+    def ops(self) -> int:
+        return int(self.steps[-1].summary.get("ops", 0)) if self.steps else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "route": self.route,
+            "status": self.status,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            "latency_ms": self.latency_ms,
+            "end_to_end": None if self.proof is None else self.proof.to_json(),
+            "steps": [step.to_json() for step in self.steps],
+        }
+
+
+class Listener(Protocol):
+    """Who wants to hear of a run while it goes on. Called from several threads when routes are explored."""
+
+    def route_started(self, route: str) -> None: ...
+
+    def step_started(self, route: str, what: str, toolchain: str) -> None: ...
+
+    def step_ended(self, route: str, step: Step) -> None: ...
+
+    def route_ended(self, trial: Trial) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """Hears and says nothing."""
+
+    def route_started(self, route: str) -> None:
+        pass
+
+    def step_started(self, route: str, what: str, toolchain: str) -> None:
+        pass
+
+    def step_ended(self, route: str, step: Step) -> None:
+        pass
+
+    def route_ended(self, trial: Trial) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
