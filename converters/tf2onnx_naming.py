@@ -20,7 +20,7 @@ def name_ends(
     """Give the graph's tensors `inputs` and `outputs` the ports' names, and the ports' order."""
     graph = proto.graph
     # The traced function's own name is counted up in a process: two runs would differ by it.
-    graph.name = "model"
+    graph.name, graph.doc_string, proto.doc_string = "model", "", ""
     old_inputs = _present(graph.input, inputs)
     new_names = {
         old: port.name
@@ -69,13 +69,13 @@ def _present(values: Any, tensors: Sequence[str]) -> list[str | None]:
 def _renumber(graph: Any) -> None:
     """tf2onnx numbers what it adds in the order of its sets, another one in each run.
 
-    Constants take the name of their first user, what is left is numbered by first use.
+    What nodes make is numbered by its place, constants take the name of their first user.
     """
+    made = (name for node in graph.node for name in node.output if NUMBERED.fullmatch(name))
+    names = {name: NUMBERED.sub(rf"\1__{place}\3", name) for place, name in enumerate(made)}
+    _rename(graph, names)
     _rename(graph, _constants_by_user(graph))
     _in_order_of_use(graph)
-    numbered = (name for name in _names(graph) if NUMBERED.fullmatch(name))
-    names = {name: NUMBERED.sub(rf"\1__{place}\3", name) for place, name in enumerate(numbered)}
-    _rename(graph, names)
 
 
 def _constants_by_user(graph: Any) -> dict[str, str]:

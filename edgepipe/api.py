@@ -22,6 +22,7 @@ from edgepipe.plan import Route
 from edgepipe.report import document
 from edgepipe.report.document import Account, Written
 from edgepipe.request import Request, open_model
+from edgepipe.runner import Description
 from edgepipe.samples import SampleSource
 from edgepipe.sandbox import Limits
 from edgepipe.session import Session
@@ -193,11 +194,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_disk(store: Store, source: Artifact, folder: Path) -> None:
-    size = size_of(source.path)
-    if source.format is Format.ONNX:
-        size += sum(file.stat().st_size for file in onnx_file.external_files(source.path))
-    if source.loading.weights:
-        size += Path(source.loading.weights).stat().st_size
+    size = _size(source)
     store.require(size * COPIES + HEADROOM)
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
@@ -282,3 +279,50 @@ def _unwritable(folder: Path, error: OSError) -> EdgepipeError:
     return PathError(
         f"{folder} can't be written: {error.strerror}", hint="name another folder with -o FOLDER."
     )
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model is, without running it on data."""
+
+    format: Format
+    digest: str
+    size: int
+    description: Description
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": self.format.value,
+            "sha256": self.digest,
+            "size": self.size,
+            **self.description.to_json(),
+        }
+
+
+def inspect(model: str | Path, **arguments: Any) -> Inspection:
+    """Describe a model of any format that edgepipe reads."""
+    request = Request.of(model, arguments)
+    kind = format_of(request)
+    runner = catalog.runner(kind)
+    if not runner.describes_in_core:
+        lacking = toolchain.missing([runner.toolchain])
+        if lacking is not None:
+            raise lacking
+    with Store() as store, _session(request, store, Silent()) as session:
+        artifact = open_model(request, session.folder if request.factory() else Path())
+        specs = [inputs.parse(text) for text in request.inputs]
+        described = making.describe(session, artifact)
+        if specs:
+            pinned = inputs.pin(described.signature, specs)
+            described = making.describe(session, artifact.with_signature(pinned))
+        return Inspection(kind, artifact.digest, _size(artifact), described)
+
+
+def _size(source: Artifact) -> int:
+    """Bytes of everything that belongs to a model."""
+    size = size_of(source.path)
+    if source.format is Format.ONNX:
+        size += sum(file.stat().st_size for file in onnx_file.external_files(source.path))
+    if source.loading.weights:
+        size += Path(source.loading.weights).stat().st_size
+    return size

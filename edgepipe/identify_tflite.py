@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgepipe.artifact import Format
 from edgepipe.identify_sample import Damaged, Sample, damaged
 
 # schema.fbs: Model { version, operator_codes, subgraphs, description, buffers, ... }
-SUBGRAPHS, BUFFERS = 2, 4
+OPERATOR_CODES, SUBGRAPHS, BUFFERS = 1, 2, 4
 # Buffer { data, offset, size }; the latter two for data behind the FlatBuffer (over 2 GB)
 DATA, FAR_OFFSET, FAR_SIZE = 0, 1, 2
-MOST_BUFFERS = 20_000
+MOST = 20_000
 
 
 def recognise(sample: Sample) -> Format | None:
@@ -30,10 +32,20 @@ def _check(sample: Sample) -> None:
         raise Damaged("it has no subgraph")
     if buffers is None:
         raise Damaged("it has no buffers")
-    start, count = _vector(sample, buffers, 4)
-    for number in range(min(count, MOST_BUFFERS)):
-        at = start + 4 * number
-        _check_buffer(sample, at + sample.number(at, 4))
+    for table in _tables(sample, buffers):
+        _check_buffer(sample, table)
+    # Converters write these last: where they are whole, so is the file.
+    for table in _tables(sample, _field(sample, model, OPERATOR_CODES)):
+        _field(sample, table, 0)
+
+
+def _tables(sample: Sample, field: int | None) -> Iterator[int]:
+    """The places of the tables in a vector of them."""
+    if field is None:
+        return
+    start, count = _vector(sample, field, 4)
+    for at in range(start, start + 4 * min(count, MOST), 4):
+        yield at + sample.number(at, 4)
 
 
 def _check_buffer(sample: Sample, table: int) -> None:
@@ -51,6 +63,7 @@ def _field(sample: Sample, table: int, number: int) -> int | None:
     layout = table - back
     if not 0 <= layout < sample.size:
         raise Damaged(f"the table at {table:,} has its layout outside of the file")
+    _within(sample, table, sample.number(layout + 2, 2))
     at = 4 + 2 * number
     if at + 2 > sample.number(layout, 2):
         return None

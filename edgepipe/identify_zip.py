@@ -34,12 +34,23 @@ def recognise(sample: Sample) -> Format | None:
         return None
     try:
         with zipfile.ZipFile(sample.file) as archive:
+            if sample.head.startswith(BEGINNINGS[0]) and not _is_outermost(archive):
+                raise zipfile.BadZipFile("File is not a whole zip file")
             return _Archive(sample, archive).judge()
     except zipfile.BadZipFile as error:
         reason = f"{error}; a zip's list of files is at its end"
         raise damaged(sample.path, "a zip archive", reason) from error
     except DAMAGE as error:
         raise damaged(sample.path, "a zip archive", str(error)) from error
+
+
+def _is_outermost(archive: zipfile.ZipFile) -> bool:
+    """Whether its first file lies at the beginning.
+
+    A .pt2 has a zip inside: in one that is cut short, zipfile finds the list of that one, and
+    takes all before it for bytes that were put in front.
+    """
+    return min((each.header_offset for each in archive.infolist()), default=-1) == 0
 
 
 class _Archive:

@@ -390,6 +390,15 @@ def test_a_file_cut_short_is_said_to_be(tmp_path: Path, name: str) -> None:
             assert (format, name) == (Format.TORCH_PICKLE, "module.pth")
 
 
+def test_a_zip_in_a_zip_cut_short_is_not_taken_for_it(tmp_path: Path) -> None:
+    inner = torch_zip(TENSOR)
+    whole = zipped({"m/data/sample_inputs/model.pt": inner, **EXPORT})
+    end = whole.index(inner) + len(inner)
+    assert identify(written(tmp_path, "whole.pt2", whole)) is Format.TORCH_EXPORT
+    with pytest.raises(UnknownFormat, match="a zip archive that is damaged or cut short"):
+        identify(written(tmp_path, "short.pt2", whole[:end]))
+
+
 EVERYTHING = {name: content for name, (_, content) in MODELS.items()}
 EVERYTHING |= {name: content for name, (content, _, _) in {**UNSUPPORTED, **UNKNOWN}.items()}
 

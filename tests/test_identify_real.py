@@ -32,6 +32,11 @@ net.save("net.h5"); net.save("folder"); net.save("net.keras")
 net.save_weights("weights.h5"); net.save_weights("checkpoint/net")
 """
 TORCH = """
+import sys, torch
+from pathlib import Path
+
+# TorchScript compiles from source, so the class needs a file.
+Path("network.py").write_text('''
 import torch
 
 class Net(torch.nn.Module):
@@ -40,6 +45,9 @@ class Net(torch.nn.Module):
         self.dense = torch.nn.Linear(4, 3)
     def forward(self, x):
         return torch.relu(self.dense(x))
+''')
+sys.path.insert(0, str(Path.cwd()))
+from network import Net
 
 net, x = Net().eval(), torch.zeros(1, 4)
 state = net.state_dict()

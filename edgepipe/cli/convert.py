@@ -1,0 +1,205 @@
+"""`edgepipe convert`: the whole path of a model."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgepipe.cli.progress import Progress
+from edgepipe.errors import OptionError
+
+Command = Callable[..., Any]
+
+
+def model_options(command: Command) -> Command:
+    """What names a model and how it loads; `convert`, `plan` and `inspect` share it."""
+    for option in reversed(
+        (
+            click.argument("model", required=False, default=""),
+            click.option(
+                "--model", "factory", metavar="MODULE:FACTORY", default="",
+                help="A PyTorch model as code: package.module:factory.",
+            ),
+            click.option(
+                "--weights", type=click.Path(path_type=Path),
+                help="State dict (.pt, .pth) or .safetensors for --model.",
+            ),
+            click.option(
+                "--model-arg", "model_args", multiple=True, metavar="NAME=VALUE",
+                help="Argument of the factory; a Python literal or text. Again for more.",
+            ),
+            click.option(
+                "--python-path", multiple=True, metavar="DIR",
+                help="Where your code is (default: the current folder). Again for more.",
+            ),
+            click.option(
+                "--custom-objects", default="", metavar="PACKAGE.MODULE",
+                help="Module with a Keras model's own layers; runs code, so needs --trust.",
+            ),
+            click.option(
+                "--trust", is_flag=True,
+                help="Let the model run code: pickles, Lambda layers, custom objects.",
+            ),
+            click.option(
+                "--input", "inputs", multiple=True, metavar="NAME=1x3x224x224:float32",
+                help="Shape and type of an input. Again for more.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def run_options(command: Command) -> Command:
+    for option in reversed(
+        (
+            click.option(
+                "--samples", type=click.Path(path_type=Path), metavar="FILE",
+                help="Samples for the proofs, .npz by input name or .npy. Default: seeded noise.",
+            ),
+            click.option("--seed", default=0, show_default=True, help="Seed of the noise."),
+            click.option(
+                "--min-sqnr", type=float, metavar="DB",
+                help="What an arrow may lose, as signal to noise. Default: 50 dB.",
+            ),
+            click.option("--route", default="", metavar="NAME", help="Only this route; see plan."),
+            click.option("--explore", is_flag=True, help="Try all routes and keep the best."),
+            click.option(
+                "--keep-layout", is_flag=True,
+                help="Keep channels-first inputs and outputs as they are.",
+            ),
+            click.option(
+                "-O", "--option", "options", multiple=True, metavar="STAGE.FIELD=VALUE",
+                help="An option of one stage; see plan. Again for more.",
+            ),
+            click.option(
+                "--stage-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+                help="Longest time for one step. Default: 3600.",
+            ),
+            click.option(
+                "--stage-memory", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
+                help="Most memory for one step. Default: nine tenths of the machine's.",
+            ),
+            click.option(
+                "--retry", is_flag=True, help="Try again what failed in an earlier run."
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+target_option = click.option(
+    "--target", default="tflite", show_default=True, metavar="NAME", help="tflite or onnx."
+)
+
+
+@click.command()
+@model_options
+@target_option
+@click.option("--precision", default="float32", show_default=True, metavar="NAME")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Where the results go. Default: NAME_TARGET here.",
+)  # fmt: skip
+@run_options
+@click.option("--dry-run", is_flag=True, help="Show the routes and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Show what the tools print.")
+@click.option("--color/--no-color", default=None, help="Colours. Default: on a terminal.")
+@click.pass_context
+def convert(context: click.Context, /, **flags: Any) -> None:
+    """Convert MODEL for a target, and prove every step by running both of its sides.
+
+    MODEL is a Keras .keras or .h5, a SavedModel folder, a PyTorch .pt2 or TorchScript file, an
+    ONNX or TFLite file; or, with --model, PyTorch code and its weights.
+    """
+    from edgepipe import api
+
+    dry_run, as_json = flags.pop("dry_run"), flags.pop("as_json")
+    quiet, verbose = flags.pop("quiet"), flags.pop("verbose")
+    set_colours(context, flags.pop("color"))
+    model, arguments = read_flags(flags)
+    if dry_run:
+        from edgepipe.cli.plan import show_plan
+
+        show_plan(model, arguments, as_json)
+        return
+    with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
+        result = api.convert(model, listener=progress, **arguments)
+    if as_json:
+        click.echo(json.dumps(result.report, indent=2))
+    elif not quiet:
+        _show(result)
+
+
+def set_colours(context: click.Context, wanted: bool | None) -> None:
+    """click drops colours by itself when piped; NO_COLOR is everybody's convention."""
+    import os
+
+    if wanted is None and os.environ.get("NO_COLOR"):
+        wanted = False
+    context.color = wanted
+
+
+def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The model and the keywords of `edgepipe.convert`."""
+    arguments = {name: value for name, value in flags.items() if value not in (None, (), "")}
+    model, factory = arguments.pop("model", ""), arguments.pop("factory", "")
+    if model and factory:
+        raise OptionError(
+            f"two models were named: {model!r} and --model {factory!r}",
+            hint="a file and a factory exclude each other; weights go to --weights.",
+        )
+    if "model_args" in arguments:
+        arguments["model_args"] = dict(map(_read_argument, arguments["model_args"]))
+    if "options" in arguments:
+        arguments["options"] = _read_options(arguments["options"])
+    return str(factory or model), arguments
+
+
+def _read_argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise OptionError(f"--model-arg takes NAME=VALUE, received {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        stage, dot, field = path.rpartition(".")
+        if not equals or not dot:
+            raise OptionError(
+                f"--option takes STAGE.FIELD=VALUE, received {text!r}",
+                hint="edgepipe plan MODEL --options lists them.",
+            )
+        found.setdefault(stage, {})[field] = value
+    return found
+
+
+def _show(result: Any) -> None:
+    from edgepipe import process_memory
+
+    report = result.report
+    proof = f", proven at {result.sqnr_db:.0f} dB" if result.sqnr_db is not None else ""
+    click.echo(f"done in {report['seconds']:.1f} s by route {result.route}{proof}")
+    for item in report["outputs"]:
+        click.echo(f"  {result.folder / item['path']}  {process_memory.words(item['size'])}")
+    last = report["outputs"][-1]["signature"]
+    for kind in ("inputs", "outputs"):
+        for port in last[kind]:
+            shape = "x".join(map(str, port["shape"] or ())) or "scalar"
+            moved = f", axes {tuple(port['permutation'])} of the model's" if port.get("permutation") else ""
+            click.echo(f"  {kind[:-1]} {port['name']}: {shape} {port['dtype']}{moved}")
+    click.echo(f"  {result.report_path}")

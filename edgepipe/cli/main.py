@@ -1,0 +1,126 @@
+"""The command `edgepipe`: finds the subcommand, and turns errors into words and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from edgepipe import __version__
+from edgepipe.errors import EdgepipeError, InternalError
+
+COMMANDS = {
+    "convert": "Convert a model for a target and prove that it still works.",
+    "plan": "Show the routes that convert would try, without running them.",
+    "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
+    "toolchain": "List, install, check and remove the frameworks' environments.",
+    "store": "Show, shrink and check what earlier runs kept.",
+    "completion": "Print the shell completion for bash, zsh or fish.",
+}
+BUG_EXIT, INTERRUPT_EXIT = 1, 130
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and one line; a command's own file is read when it is used."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"edgepipe.cli.{name}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from edgepipe.errors import UnknownName
+
+            raise UnknownName.of("command", args[0], COMMANDS)
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 our bug, 2 usage, 3 something is missing here,"
+    " 4 every route failed, 5 worse than the limits.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="edgepipe")
+def edgepipe() -> None:
+    """Bring a Keras, PyTorch or ONNX model to an edge chip, and prove at every step that it works."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        edgepipe.main(arguments, prog_name="edgepipe", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return INTERRUPT_EXIT
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo("interrupted: everything that was started is stopped", err=True)
+        return INTERRUPT_EXIT
+    except EdgepipeError as error:
+        _say(error)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        click.echo(f"\nThis is a bug of edgepipe {__version__}: {error}", err=True)
+        return BUG_EXIT
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(error: EdgepipeError) -> None:
+    """One clear error: what, what to do, the tool's last words. The traceback only with -v."""
+    arguments = set(sys.argv)
+    if "--json" in arguments:
+        details = {k: v for k, v in error.details.items() if k not in ("traceback", "trials")}
+        document = {**error.to_json(), "details": details, "exit_code": error.exit_code}
+        click.echo(json.dumps(document, indent=2, default=str))
+    click.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    click.echo(error.message, err=True)
+    for line in error.details.get("tail", []):
+        click.echo(f"  | {line}", err=True)
+    if error.hint:
+        click.echo(f"  → {error.hint}", err=True)
+    for name in ("log", "report"):
+        if error.details.get(name) and error.details[name] not in error.message + error.hint:
+            click.echo(f"  {name}: {error.details[name]}", err=True)
+    verbose = bool({"-v", "--verbose"} & arguments)
+    if verbose and error.details.get("traceback"):
+        click.echo(error.details["traceback"], err=True)
+    elif verbose or isinstance(error, InternalError):
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)), err=True)

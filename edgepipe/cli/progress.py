@@ -1,0 +1,122 @@
+"""A run told while it goes on: a line a step, with a clock on a terminal and plain when piped."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+
+import click
+
+from edgepipe import process_memory
+from edgepipe.story import Step, Trial
+
+MARKS = {"made": "✓", "kept": "=", "failed": "✗", "unproven": "✗", "left-out": "–"}
+COLOURS = {"made": "green", "kept": "cyan", "failed": "red", "unproven": "red", "left-out": "yellow"}
+TICK_SECONDS = 0.2
+
+
+class Progress:
+    """Writes to standard error, so that standard output stays for results."""
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.live = not quiet and sys.stderr.isatty()
+        self._running: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._clock: threading.Thread | None = None
+
+    def __enter__(self) -> Progress:
+        if self.live:
+            self._clock = threading.Thread(target=self._tick, daemon=True)
+            self._clock.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        if self._clock is not None:
+            self._clock.join()
+            self._wipe()
+
+    def route_started(self, route: str) -> None:
+        with self._lock:
+            self._running.pop("", None)
+        self._line(click.style(f"route {route}", bold=True))
+
+    def step_started(self, route: str, what: str, toolchain: str) -> None:
+        with self._lock:
+            self._running[route if what != "read" else ""] = (
+                f"{what} ({toolchain})",
+                time.monotonic(),
+            )
+
+    def step_ended(self, route: str, step: Step) -> None:
+        with self._lock:
+            self._running.pop(route, None)
+        mark = click.style(MARKS[step.status], fg=COLOURS[step.status])
+        words = f"  {mark} {step.stage:<30} {step.seconds:6.1f} s  {step.status:<8}"
+        if step.proof is not None and step.proof.proven:
+            words += f" proven, {step.proof.sqnr_db:.0f} dB"
+        if step.peak_memory:
+            words += f", {process_memory.words(step.peak_memory)}"
+        self._line(words)
+        if step.error is not None:
+            kept = " (seen in an earlier run)" if step.error.details.get("kept") else ""
+            self._line(f"      {step.error.message}{kept}")
+            if step.log:
+                self._line(f"      log: {step.log}")
+        if self.verbose:
+            self._tell(step)
+
+    def route_ended(self, trial: Trial) -> None:
+        if trial.status == "failed" and trial.steps and trial.steps[-1].error is None:
+            self._line(f"  ✗ {trial.reason}")
+
+    def note(self, text: str) -> None:
+        self._line(click.style("note: ", fg="yellow") + text)
+
+    def _tell(self, step: Step) -> None:
+        from edgepipe.sandbox import tail
+        from pathlib import Path
+
+        for note in step.notes:
+            self._line(f"      {note}")
+        if step.log:
+            for line in tail(Path(step.log), 200):
+                self._line(f"      | {line}")
+
+    def _line(self, text: str) -> None:
+        if self.quiet:
+            return
+        with self._lock:
+            self._wipe()
+            click.echo(text, err=True)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(TICK_SECONDS):
+            with self._lock:
+                now = time.monotonic()
+                parts = [f"{what} {now - start:.0f} s" for what, start in self._running.values()]
+                self._wipe()
+                if parts:
+                    width = _width() - 3
+                    sys.stderr.write(("… " + " · ".join(parts))[:width])
+                sys.stderr.flush()
+
+    def _wipe(self) -> None:
+        if self.live:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
