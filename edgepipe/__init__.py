@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgepipe.api import Result, convert, plan
+    from edgepipe.api import Inspection, Result, convert, inspect, routes
     from edgepipe.errors import EdgepipeError
 
-__all__ = ["EdgepipeError", "Result", "__version__", "convert", "plan"]
+__all__ = ["EdgepipeError", "Inspection", "Result", "__version__", "convert", "inspect", "routes"]
 
 _HOMES = {
     "convert": "edgepipe.api",
-    "plan": "edgepipe.api",
+    "routes": "edgepipe.api",
+    "inspect": "edgepipe.api",
+    "Inspection": "edgepipe.api",
     "Result": "edgepipe.api",
     "EdgepipeError": "edgepipe.errors",
 }

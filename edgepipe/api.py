@@ -1,38 +1,31 @@
-"""The Python interface: `edgepipe.convert` and `edgepipe.plan`, on the same engine as the command."""
+"""The Python interface, on the same engine as the command: convert, routes, inspect."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import catalog, inputs, making, onnx_file, pipeline, settings, toolchain
-from edgepipe import plan as planning
-from edgepipe.artifact import Artifact, Format, size_of
-from edgepipe.errors import DiskFull, EdgepipeError, NoRouteLeft, PathError
+from edgepipe import catalog, delivery, inputs, making, pipeline, settings, toolchain
+from edgepipe.artifact import Artifact, Format
+from edgepipe.errors import EdgepipeError, NoRouteLeft
 from edgepipe.identify import suffix_note
-from edgepipe.pipeline import Candidate, Outcome
-from edgepipe.plan import Route
+from edgepipe.pipeline import Outcome
+from edgepipe.plan import Route, pick, routes_between
+from edgepipe.post_mortem import Limits
 from edgepipe.report import document
-from edgepipe.report.document import Account, Written
+from edgepipe.report.document import Account
 from edgepipe.request import Request, open_model
 from edgepipe.runner import Description
 from edgepipe.samples import SampleSource
-from edgepipe.sandbox import Limits
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 from edgepipe.verify import Tolerance
-
-COPIES = 6
-"""Times the model's size that a run was seen to need on disk, with its intermediate files."""
-HEADROOM = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -57,9 +50,7 @@ class Result:
         return next((float(proof["sqnr_db"]) for proof in proofs if proof), None)
 
 
-def convert(
-    model: str | Path, *, listener: Listener | None = None, **arguments: Any
-) -> Result:
+def convert(model: str | Path, *, listener: Listener | None = None, **arguments: Any) -> Result:
     """Convert a model; every keyword is a field of `edgepipe.request.Request`.
 
     Raises a subclass of `edgepipe.EdgepipeError`, the same that the command prints.
@@ -67,7 +58,7 @@ def convert(
     return run(with_settings(Request.of(model, arguments)), listener or Silent())
 
 
-def plan(model: str | Path, **arguments: Any) -> list[Route]:
+def routes(model: str | Path, **arguments: Any) -> list[Route]:
     """The routes that `convert` would try, best first. Nothing is run."""
     request = with_settings(Request.of(model, arguments))
     request.check()
@@ -113,30 +104,30 @@ def format_of(request: Request) -> Format:
 
 
 def routes_for(request: Request, format: Format) -> list[Route]:
-    found = planning.routes(format, catalog.target(request.target).format)
-    return [planning.pick(found, request.route)] if request.route else found
+    found = routes_between(format, catalog.target(request.target).format)
+    return [pick(found, request.route)] if request.route else found
 
 
 def run(request: Request, listener: Listener) -> Result:
     """The whole of `edgepipe convert`."""
     start = time.perf_counter()
     request.check()
-    routes = routes_for(request, format_of(request))
-    lacking = toolchain.missing(routes[0].toolchains())
+    found = routes_for(request, format_of(request))
+    lacking = toolchain.missing(found[0].toolchains())
     if lacking is not None:
         raise lacking
     folder = request.output_folder()
-    _check_folder(folder)
+    delivery.check_folder(folder)
     with Store() as store, _session(request, store, listener) as session:
         source = open_model(request, session.folder if request.factory() else Path())
-        _check_disk(store, source, folder)
+        delivery.check_disk(store, source, folder)
         warnings = _warnings(source)
         for text in warnings:
             listener.note(text)
-        source = _described(session, source, request, routes[0])
+        source = _described(session, source, request, found[0])
         account = Account(request, source, (), (), 0.0, warnings)
         try:
-            outcome = pipeline.run(session, source, routes, request.explore, bool(request.route))
+            outcome = pipeline.run(session, source, found, request.explore, bool(request.route))
         except NoRouteLeft as error:
             _report_failure(account, session, folder, error, time.perf_counter() - start)
             raise
@@ -180,35 +171,10 @@ def _warnings(source: Artifact) -> list[str]:
     return [note] if note else []
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse now what could not be written after an hour."""
-    if folder.exists() and not folder.is_dir():
-        raise PathError(
-            f"the output folder {folder} is a file", hint="name another one with -o FOLDER."
-        )
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise PathError(f"{folder} can't be written", hint="name another folder with -o FOLDER.")
-
-
-def _check_disk(store: Store, source: Artifact, folder: Path) -> None:
-    size = _size(source)
-    store.require(size * COPIES + HEADROOM)
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if free < size * 2 + HEADROOM:
-        raise DiskFull(
-            f"{there} has {free:,} bytes free, the results need about {size * 2 + HEADROOM:,}",
-            hint="make room, or name a folder on another disk with -o.",
-        )
-
-
 def _deliver(
     account: Account, session: Session, folder: Path, outcome: Outcome, start: float
 ) -> Result:
-    written = _write_models(folder, outcome.chosen)
+    written = delivery.write_models(folder, outcome.chosen)
     account = replace(
         account,
         trials=outcome.trials,
@@ -216,7 +182,7 @@ def _deliver(
         seconds=time.perf_counter() - start,
     )
     report = document.of(account, session, folder)
-    path = _write_report(folder, report)
+    path = delivery.write_report(folder, report)
     files = {item.path.name: item.path for item in written}
     return Result(folder, written[-1].path, files, report, path)
 
@@ -228,57 +194,7 @@ def _report_failure(
     report = document.of(replace(account, error=error, seconds=seconds), session, folder)
     report["routes"] = error.details.get("trials", [])
     with contextlib.suppress(EdgepipeError):  # The first error is the one to show.
-        error.details["report"] = str(_write_report(folder, report))
-
-
-def _write_models(folder: Path, chosen: Candidate) -> list[Written]:
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, artifact in pipeline.worth_keeping(chosen).items():
-            _copy_model(artifact, folder / name)
-            written.append(Written(folder / name, artifact, size_of(folder / name)))
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return written
-
-
-def _copy_model(artifact: Artifact, target: Path) -> None:
-    """Aside, then renamed: a killed run leaves the old file or the new one. Weights' files first."""
-    if artifact.format is Format.ONNX:
-        for file in onnx_file.external_files(artifact.path):
-            _copy_file(file, target.parent / file.name)
-    _copy_file(artifact.path, target)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_report(folder: Path, report: dict[str, Any]) -> Path:
-    path = folder / "report.json"
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise _unwritable(folder, error) from error
-    return path
-
-
-def _unwritable(folder: Path, error: OSError) -> EdgepipeError:
-    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
-        return DiskFull(f"{folder}: no space left on its disk", hint="make room and run it again.")
-    return PathError(
-        f"{folder} can't be written: {error.strerror}", hint="name another folder with -o FOLDER."
-    )
+        error.details["report"] = str(delivery.write_report(folder, report))
 
 
 @dataclass(frozen=True)
@@ -315,14 +231,4 @@ def inspect(model: str | Path, **arguments: Any) -> Inspection:
         if specs:
             pinned = inputs.pin(described.signature, specs)
             described = making.describe(session, artifact.with_signature(pinned))
-        return Inspection(kind, artifact.digest, _size(artifact), described)
-
-
-def _size(source: Artifact) -> int:
-    """Bytes of everything that belongs to a model."""
-    size = size_of(source.path)
-    if source.format is Format.ONNX:
-        size += sum(file.stat().st_size for file in onnx_file.external_files(source.path))
-    if source.loading.weights:
-        size += Path(source.loading.weights).stat().st_size
-    return size
+        return Inspection(kind, artifact.digest, delivery.model_size(artifact), described)

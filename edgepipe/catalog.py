@@ -29,7 +29,7 @@ STAGES: dict[str, str] = {
     "tflite_from_keras": "edgepipe.converters.tflite_from_keras:TfliteFromKeras",
     "tflite_from_torch": "edgepipe.converters.tflite_from_torch:TfliteFromTorch",
 }
-"""In order of preference: where several stages lead from one format to the next, the first is tried first."""
+"""In order of preference: of several from one format to the next, the first is tried first."""
 
 RUNNERS: dict[Format, str] = {
     Format.KERAS: "edgepipe.runners.keras:KerasRunner",
@@ -75,7 +75,7 @@ def load(dotted: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def stage(name: str) -> Stage:
     if name not in STAGES:
         raise UnknownName.of("stage", name, STAGES)

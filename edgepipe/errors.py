@@ -1,31 +1,31 @@
 """Every error that edgepipe raises on purpose: one tree, the exit code on the class.
 
-    EdgepipeError
-    ├── InternalError            1  our bug
-    ├── UsageError               2  what was asked can't be done as asked
-    │   ├── ModelNotFound           no such file or folder, or no model in it
-    │   ├── UnknownFormat           the content is of no format that edgepipe knows, or damaged
-    │   ├── UnsupportedModel        a known format that can't be a starting point
-    │   ├── UnknownName             not in the catalog; carries the known names
-    │   ├── OptionError             an option's value, or two options that exclude each other
-    │   ├── InputError              input names, shapes or types are wrong or can't be guessed
-    │   ├── SamplesError            the samples given don't fit the model
-    │   ├── TrustRequired           the model would run code
-    │   ├── UserCodeError           the user's factory or custom layer raised
-    │   └── PathError               a folder that can't be written
-    ├── MissingError             3  this machine lacks something
-    │   ├── ToolchainMissing        not installed; carries the command that installs it
-    │   ├── ToolchainFailed         its installation failed
-    │   └── DiskFull                no space left
-    ├── StageError               4  a stage failed on every route
-    │   ├── StageFailed             the tool raised
-    │   ├── StageCrashed            its process died
-    │   ├── StageTimedOut           it took too long
-    │   ├── StageOutOfMemory        it took too much memory
-    │   ├── BrokenOutput            it exited well and its output is unusable
-    │   ├── Unproven                its output differs from its input
-    │   └── NoRouteLeft             every route failed; carries the story
-    └── LimitError               5  worse than the limits
+EdgepipeError
+├── InternalError            1  our bug
+├── UsageError               2  what was asked can't be done as asked
+│   ├── ModelNotFound           no such file or folder, or no model in it
+│   ├── UnknownFormat           the content is of no format that edgepipe knows, or damaged
+│   ├── UnsupportedModel        a known format that can't be a starting point
+│   ├── UnknownName             not in the catalog; carries the known names
+│   ├── OptionError             an option's value, or two options that exclude each other
+│   ├── InputError              input names, shapes or types are wrong or can't be guessed
+│   ├── SamplesError            the samples given don't fit the model
+│   ├── TrustRequired           the model would run code
+│   ├── UserCodeError           the user's factory or custom layer raised
+│   └── PathError               a folder that can't be written
+├── MissingError             3  this machine lacks something
+│   ├── ToolchainMissing        not installed; carries the command that installs it
+│   ├── ToolchainFailed         its installation failed
+│   └── DiskFull                no space left
+├── StageError               4  a stage failed on every route
+│   ├── StageFailed             the tool raised
+│   ├── StageCrashed            its process died
+│   ├── StageTimedOut           it took too long
+│   ├── StageOutOfMemory        it took too much memory
+│   ├── BrokenOutput            it exited well and its output is unusable
+│   ├── Unproven                its output differs from its input
+│   └── NoRouteLeft             every route failed; carries the story
+└── LimitError               5  worse than the limits
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 
 
 class EdgepipeError(Exception):
-    """Message: what was expected and what came. Hint: what to do. Details: machine-readable facts."""
+    """Message: what was expected and what came. Hint: what to do. Details: facts as data."""
 
     exit_code: ClassVar[int] = 1
 

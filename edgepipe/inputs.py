@@ -26,7 +26,7 @@ class InputSpec:
 
 
 def parse(text: str) -> InputSpec:
-    """Read `name=1x3x224x224:float32`; name and type may be left out, a scalar has no shape: `x=:int64`."""
+    """Read `name=1x3x224x224:float32`; name and type may be left out; a scalar is `x=:int64`."""
     name, equals, rest = text.rpartition("=")
     shape_text, colon, dtype = rest.partition(":")
     if colon and dtype not in DTYPES:

@@ -60,6 +60,8 @@ def describe(session: Session, artifact: Artifact, ahead: Ahead = nothing_ahead)
         "step": "describe",
         "edgepipe": __version__,
         "artifact": _identity(artifact),
+        # Without consent the model is read again, and refused again.
+        "trust": artifact.loading.trust,
         "toolchain": interpreter.fingerprint,
     }
 
@@ -167,9 +169,7 @@ def _check_promise(
         _check_names("outputs", artifact.ends().outputs, product.signature.outputs, log)
 
 
-def _check_names(
-    kind: str, before: tuple[Port, ...], after: tuple[Port, ...], log: Path
-) -> None:
+def _check_names(kind: str, before: tuple[Port, ...], after: tuple[Port, ...], log: Path) -> None:
     expected, received = [port.name for port in before], [port.name for port in after]
     if expected != received:
         raise BrokenOutput(
@@ -248,7 +248,7 @@ def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path) -> 
 def prove(
     session: Session, before: Artifact, after: Artifact, product: Product | None
 ) -> tuple[Artifact, Proof, bool]:
-    """Run both on the same samples. Returns `after` with its layouts settled, the proof, and whether it was kept."""
+    """Run both on the same samples: `after` with its layouts settled, the proof, was it kept."""
     from edgepipe import verify
 
     samples = session.samples.key(before.ends())

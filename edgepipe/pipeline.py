@@ -220,7 +220,7 @@ def _time(session: Session, candidates: Sequence[Candidate]) -> None:
 
 
 def _merit(candidate: Candidate) -> tuple[float, ...]:
-    """Fewest inserted ops, then fastest where it was timed, then fewest ops; the first of equals wins."""
+    """Fewest inserted ops, then fastest where timed, then fewest ops; the first of equals wins."""
     trial = candidate.trial
     return (trial.inserted, trial.latency_ms or 0.0, trial.ops if trial.inserted else 0)
 

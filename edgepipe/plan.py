@@ -42,8 +42,8 @@ class Route:
         return tuple(dict.fromkeys(wanted))
 
 
-def routes(source: Format, goal: Format) -> list[Route]:
-    """All routes, best first: through ONNX before direct ones, the preferred back-end, then the exporter."""
+def routes_between(source: Format, goal: Format) -> list[Route]:
+    """All routes, best first: through ONNX before direct ones, then by back-end and exporter."""
     found = [Route(stages, source) for stages in _walk(source, goal, frozenset())]
     if not found:
         reachable = ", ".join(sorted({str(stage.target) for stage in catalog.stages()}))

@@ -54,7 +54,7 @@ class Request:
         for name in settings:
             if name not in known:
                 raise UnknownName.of("argument of convert", name, known)
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in settings.items()
         }
@@ -122,7 +122,7 @@ class Request:
 
 
 def open_model(request: Request, scratch: Path) -> Artifact:
-    """The model that was named, identified and digested. `scratch` takes what must be written for it."""
+    """The model that was named, identified and digested; `scratch` takes a factory's descriptor."""
     loading = request.loading()
     if loading.factory:
         return _from_factory(loading, scratch)

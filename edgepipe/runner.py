@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgepipe.artifact import Artifact, Format, Port, Signature
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Tensors = dict[str, NDArray[Any]]
@@ -113,7 +112,8 @@ def to_file_layout(array: NDArray[Any], port: Port) -> NDArray[Any]:
     """A feed in the given model's layout, as the file wants it."""
     if port.permutation is None:
         return array
-    return array.transpose(port.permutation)
+    moved: NDArray[Any] = array.transpose(port.permutation)
+    return moved
 
 
 def to_given_layout(array: NDArray[Any], port: Port) -> NDArray[Any]:
@@ -123,4 +123,5 @@ def to_given_layout(array: NDArray[Any], port: Port) -> NDArray[Any]:
     inverse = [0] * len(port.permutation)
     for position, axis in enumerate(port.permutation):
         inverse[axis] = position
-    return array.transpose(inverse)
+    moved: NDArray[Any] = array.transpose(inverse)
+    return moved

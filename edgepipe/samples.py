@@ -62,7 +62,8 @@ def _noise(random: np.random.Generator, port: Port, number: int) -> NDArray[Any]
     sizes = tuple(size or 1 for size in shape)
     if port.dtype == "bool":
         return random.random(sizes) < 0.5
-    if port.dtype.startswith(("int", "uint")):
+    if port.high is not None or port.dtype.startswith(("int", "uint")):
+        # Keras 2 feeds its Embedding with floats, so the type doesn't tell an index.
         return random.integers(0, port.high or 2, sizes).astype(port.dtype)
     if not port.dtype.startswith("float"):
         raise SamplesError(
@@ -83,7 +84,8 @@ def _from_file(path: Path, signature: Signature, limit: int) -> list[Tensors]:
     expected = [port.name for port in signature.inputs]
     if set(arrays) != set(expected):
         raise SamplesError(
-            f"{path} holds arrays named {_listed(arrays)}, the model's inputs are {_listed(expected)}",
+            f"{path} holds arrays named {_listed(arrays)},"
+            f" the model's inputs are {_listed(expected)}",
             hint="save them by name: numpy.savez(FILE, "
             + ", ".join(f"{name}=…" for name in expected)
             + ").",

@@ -1,4 +1,4 @@
-"""The parent's side: workers with a time limit, a memory limit, no network, and a kill that is whole."""
+"""The parent's side of a worker: limits of time and memory, no network, a kill that is whole."""
 
 from __future__ import annotations
 
@@ -12,33 +12,18 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from edgepipe import process_memory
-from edgepipe.errors import (
-    EdgepipeError,
-    InternalError,
-    StageCrashed,
-    StageFailed,
-    StageOutOfMemory,
-    StageTimedOut,
-)
+from edgepipe.errors import EdgepipeError, InternalError, StageFailed
+from edgepipe.post_mortem import Ended, Limits, Remains, examine, shorten, tail
 from edgepipe.toolchain import Interpreter
 
 PACKAGES = ("edgepipe", "edgepipe.converters", "edgepipe.quantization", "edgepipe.device_tests")
 POLL_SECONDS = 0.1
-TAIL_LINES = 12
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a job may take. `memory` in bytes; None for either is no limit."""
-
-    seconds: float | None = 3600.0
-    memory: int | None = field(default_factory=lambda: int(process_memory.machine_total() * 0.9))
 
 
 @dataclass(frozen=True)
@@ -65,7 +50,7 @@ class _Child:
 
 
 class Workers:
-    """The workers of one run, started when first needed, reused within a toolchain, all killed at the end."""
+    """The workers of one run: started when needed, reused within a toolchain, killed at the end."""
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
         self.folder = folder
@@ -107,7 +92,9 @@ class Workers:
                 return
         child = self._take(interpreter)
         log = self.folder / f"warm-{interpreter.toolchain}.log"
-        with contextlib.suppress(OSError):  # A worker that died already is met at its first real job.
+        with contextlib.suppress(
+            OSError
+        ):  # A worker that died already is met at its first real job.
             _write(child, "edgepipe.work:preload", {"modules": list(modules)}, log)
         child.busy = False
 
@@ -123,10 +110,10 @@ class Workers:
         except BaseException as error:
             self._drop(interpreter.toolchain, child)
             _kill(child)
-            if isinstance(error, _Ended):
-                raise _post_mortem(child, error, self.limits, max(peak), log) from None
+            if isinstance(error, Ended):
+                raise self._examine(child, error, max(peak), log) from None
             if isinstance(error, BrokenPipeError):
-                raise _post_mortem(child, _Ended("died"), self.limits, 0, log) from error
+                raise self._examine(child, Ended("died"), 0, log) from error
             raise
         if child.isolated is False:
             self.network_cut = False
@@ -148,15 +135,15 @@ class Workers:
             group.append(child)
             return child
 
+    def _examine(self, child: _Child, ended: Ended, peak: int, log: Path) -> EdgepipeError:
+        remains = Remains(child.process.returncode, peak, log, child.folder / "start.log")
+        return examine(ended, remains, self.limits)
+
     def _drop(self, toolchain: str, child: _Child) -> None:
         with self._lock:
             group = self._children.get(toolchain, [])
             if child in group:
                 group.remove(child)
-
-
-class _Ended(Exception):
-    """A job that ended without an answer: 'died', 'time' or 'memory'."""
 
 
 def mounts() -> dict[str, str]:
@@ -186,18 +173,20 @@ def _start(interpreter: Interpreter, folder: Path) -> _Child:
     }
     flags = ["-I"] if interpreter.how == "made" else ["-s"]
     script = Path(__file__).with_name("worker.py")
+    start = (folder / "start.log").open("wb")
     try:
         process = subprocess.Popen(
             [str(interpreter.python), *flags, str(script), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=(folder / "start.log").open("wb"),
+            stderr=start,
             cwd=temporary,
             env=_environment(temporary, interpreter.how == "made"),
             pass_fds=(results_write, lifeline_read),
             start_new_session=True,
         )
     finally:
+        start.close()
         os.close(results_write)
         os.close(lifeline_read)
     return _Child(process, folder, results_read, lifeline_write)
@@ -244,13 +233,13 @@ def _wait(child: _Child, limits: Limits, peak: list[int]) -> dict[str, Any]:
             continue
         peak.append(process_memory.of_tree(child.process.pid))
         if limits.memory is not None and peak[-1] > limits.memory:
-            raise _Ended("memory")
+            raise Ended("memory")
         if limits.seconds is not None and time.monotonic() - start > limits.seconds:
-            raise _Ended("time")
+            raise Ended("time")
 
 
 def _next_line(child: _Child) -> bytes | None:
-    """A whole line, or None when none came in time. Raises _Ended when the pipe closed."""
+    """A whole line, or None when none came in time. Raises Ended when the pipe closed."""
     line, separator, rest = child.buffer.partition(b"\n")
     if separator:
         child.buffer = rest
@@ -259,7 +248,7 @@ def _next_line(child: _Child) -> bytes | None:
     if ready:
         piece = os.read(child.results, 1 << 16)
         if not piece:
-            raise _Ended("died")
+            raise Ended("died")
         child.buffer += piece
     return None
 
@@ -292,74 +281,6 @@ def _read_answer(answer: dict[str, Any], peak: int, log: Path) -> Answer:
             traceback=answer["traceback"],
         )
     return Answer(answer["value"], answer["seconds"], max(answer["peak"], peak))
-
-
-def _post_mortem(
-    child: _Child, ended: _Ended, limits: Limits, peak: int, log: Path
-) -> EdgepipeError:
-    """Say which of the ways to die it was."""
-    facts: dict[str, Any] = {"log": str(log), "peak": peak, "tail": tail(log)}
-    if not facts["tail"]:
-        facts["tail"] = tail(child.folder / "start.log")
-    how = str(ended)
-    peak_words = f"peak {process_memory.words(peak)}"
-    if how == "time":
-        return StageTimedOut(
-            f"stopped after its time limit of {limits.seconds:g} s ({peak_words})",
-            hint="raise the limit with --stage-timeout SECONDS.",
-            **facts,
-        )
-    if how == "memory":
-        return StageOutOfMemory(
-            f"stopped at its memory limit of {process_memory.words(limits.memory or 0)}"
-            f" ({peak_words})",
-            hint="raise the limit with --stage-memory GIB, or use a machine with more memory.",
-            **facts,
-        )
-    return _death(child.process.returncode, peak_words, peak, log, facts)
-
-
-def _death(
-    code: int | None, peak_words: str, peak: int, log: Path, facts: dict[str, Any]
-) -> EdgepipeError:
-    last = "\n".join(facts["tail"])
-    starved = "bad_alloc" in last or "out of memory" in last.lower()
-    if starved or (code == -signal.SIGKILL and peak > process_memory.machine_total() * 0.5):
-        return StageOutOfMemory(
-            f"the machine ran out of memory ({peak_words}); the process ended with {_cause(code)}",
-            hint="close other programs, or use a machine with more memory.",
-            **facts,
-        )
-    return StageCrashed(
-        f"the process ended with {_cause(code)} ({peak_words})",
-        hint=f"the last words of the tool are in {log}.",
-        **facts,
-    )
-
-
-def _cause(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        words = {"SIGSEGV": "a segmentation fault", "SIGABRT": "an abort", "SIGKILL": "a kill"}
-        return f"{words.get(name, 'a signal')} ({name})"
-    return f"exit code {code}"
-
-
-def tail(log: Path, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a log that say something."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65536))
-            text = file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
-
-
-def shorten(text: str, limit: int = 600) -> str:
-    """Frameworks put whole graphs into their messages."""
-    text = text.strip()
-    return text if len(text) <= limit else f"{text[:limit]} … ({len(text)} characters in the log)"
 
 
 if sys.platform == "win32":  # pragma: no cover

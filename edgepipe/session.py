@@ -14,8 +14,9 @@ from typing import Any
 
 from edgepipe import catalog, toolchain
 from edgepipe.artifact import Artifact
+from edgepipe.post_mortem import Limits
 from edgepipe.samples import SampleSource
-from edgepipe.sandbox import Answer, Limits, Workers
+from edgepipe.sandbox import Answer, Workers
 from edgepipe.settings import cache_root
 from edgepipe.stage import Options, Stage
 from edgepipe.store import Store

@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 def option(default: T, help: str) -> T:
     """A field of an `Options` class with the words that the user reads."""
-    return typing.cast(T, dataclasses.field(default=default, metadata={"help": help}))
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class Options:
-    """Typed settings of a stage: CLI setting, TOML key and cache key are all read off its fields."""
+    """Typed settings of a stage: flag, TOML key and cache key are all read off its fields."""
 
     def key(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -42,7 +42,7 @@ class Options:
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any], where: str) -> Options:
-        """Build from names and values; text is read as the field's type. `where` names the source."""
+        """Build from names and values; text is read as the field's type; `where` names it."""
         hints = typing.get_type_hints(cls)
         known = cls.names()
         values: dict[str, Any] = {}
@@ -128,7 +128,7 @@ class Stage(ABC):
     """One arrow. Stateless: everything comes in through arguments."""
 
     name: ClassVar[str]
-    """Its name in the catalog, `<to>_from_<from>` with the tool behind a dot where several do it."""
+    """Its name in the catalog: `<to>_from_<from>`, the tool behind a dot where several do it."""
     label: ClassVar[str]
     """The short word for it in the name of a route; empty for stages that every route shares."""
     sources: ClassVar[tuple[Format, ...]]

@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def inserted(self) -> int:
-        """Ops in the result that a converter added to bring it about; 0 where that isn't counted."""
+        """Ops in the result that a converter added; 0 where that isn't counted."""
         return int(self.steps[-1].summary.get("inserted", 0)) if self.steps else 0
 
     @property
@@ -78,7 +78,7 @@ class Trial:
 
 
 class Listener(Protocol):
-    """Who wants to hear of a run while it goes on. Called from several threads when routes are explored."""
+    """Hears of a run while it goes on; from several threads when routes are explored."""
 
     def route_started(self, route: str) -> None: ...
 

@@ -265,7 +265,7 @@ def relative_error(wanted: NDArray[Any], received: NDArray[Any]) -> float:
 
 
 def _argmax_agreement(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float | None:
-    """The share of rows with the same largest element; rows whose two largest nearly tie are left out."""
+    """The share of rows with the same largest element, of those where it is a clear one."""
     same = total = 0
     for wanted, received in pairs:
         if wanted.ndim < 2 or wanted.shape[-1] < 2 or wanted.dtype.kind != "f":

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 
+# Python puts the script's folder first, and `edgepipe/artifact.py` is no top-level module.
 if __name__ == "__main__" and sys.path and sys.path[0].endswith("edgepipe"):
-    del sys.path[0]  # Python puts the script's folder first: `edgepipe/artifact.py` is no top-level module.
+    del sys.path[0]
 
 import ctypes
 import fcntl
@@ -80,7 +81,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         answer["error"] = StageOutOfMemory("the interpreter ran out of memory").to_json()
         answer["traceback"] = traceback.format_exc()
-    except (Exception, SystemExit) as error:  # A framework may raise anything; onnx2tf calls sys.exit.
+    except (Exception, SystemExit) as error:
+        # A framework may raise anything; onnx2tf calls sys.exit.
         answer["failure"] = {"type": type(error).__name__, "message": str(error)}
         answer["traceback"] = traceback.format_exc()
     sys.stdout.flush()

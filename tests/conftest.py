@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,9 +17,12 @@ from edgepipe import catalog, inputs, making, toolchain
 from edgepipe.artifact import Artifact, Loading
 from edgepipe.errors import ToolchainMissing
 from edgepipe.request import Request, open_model
-from edgepipe.runner import Description, Tensors
+from edgepipe.runner import Description
 from edgepipe.session import Session
 from edgepipe.store import Store
+
+if TYPE_CHECKING:
+    from edgepipe.runner import Tensors
 
 Build = Callable[[str, str], Path]
 
@@ -86,7 +90,8 @@ def artifact(session: Session) -> Callable[..., Artifact]:
 
     def make(path: Path, **settings: Any) -> Artifact:
         specs = settings.pop("inputs", "")
-        texts = specs.split() if isinstance(specs, str) else list(specs)
+        texts = re.split(r"[,\s]+", specs) if isinstance(specs, str) else list(specs)
+        texts = [text for text in texts if text]
         wanted = {item: settings.pop(item) for item in tuple(settings) if item in FIELDS}
         factory = settings.pop("factory", "")
         args = dict(settings.pop("factory_args", ()))

@@ -200,6 +200,10 @@ def _show(result: Any) -> None:
     for kind in ("inputs", "outputs"):
         for port in last[kind]:
             shape = "x".join(map(str, port["shape"] or ())) or "scalar"
-            moved = f", axes {tuple(port['permutation'])} of the model's" if port.get("permutation") else ""
+            moved = (
+                f", axes {tuple(port['permutation'])} of the model's"
+                if port.get("permutation")
+                else ""
+            )
             click.echo(f"  {kind[:-1]} {port['name']}: {shape} {port['dtype']}{moved}")
     click.echo(f"  {result.report_path}")

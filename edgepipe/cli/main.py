@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="edgepipe")
 def edgepipe() -> None:
-    """Bring a Keras, PyTorch or ONNX model to an edge chip, and prove at every step that it works."""
+    """Bring a model to an edge chip, and prove at every step that it still works."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ def show_plan(
 ) -> None:
     from edgepipe import api, toolchain
 
-    routes = api.plan(model, **arguments)
+    routes = api.routes(model, **arguments)
     rows = []
     for route in routes:
         lacking = toolchain.missing(route.toolchains())

@@ -12,8 +12,14 @@ import click
 from edgepipe import process_memory
 from edgepipe.story import Step, Trial
 
-MARKS = {"made": "✓", "kept": "=", "failed": "✗", "unproven": "✗", "left-out": "–"}
-COLOURS = {"made": "green", "kept": "cyan", "failed": "red", "unproven": "red", "left-out": "yellow"}
+MARKS = {"made": "✓", "kept": "=", "failed": "✗", "unproven": "✗", "left-out": "-"}
+COLOURS = {
+    "made": "green",
+    "kept": "cyan",
+    "failed": "red",
+    "unproven": "red",
+    "left-out": "yellow",
+}
 TICK_SECONDS = 0.2
 
 
@@ -84,8 +90,9 @@ class Progress:
         self._line(click.style("note: ", fg="yellow") + text)
 
     def _tell(self, step: Step) -> None:
-        from edgepipe.sandbox import tail
         from pathlib import Path
+
+        from edgepipe.post_mortem import tail
 
         for note in step.notes:
             self._line(f"      {note}")

@@ -127,6 +127,8 @@ def _machine() -> dict[str, Any]:
 def _without_trials(error: EdgepipeError) -> dict[str, Any]:
     data = error.to_json()
     data["details"] = {
-        name: value for name, value in data["details"].items() if name not in ("trials", "traceback")
+        name: value
+        for name, value in data["details"].items()
+        if name not in ("trials", "traceback")
     }
     return data

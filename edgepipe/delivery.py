@@ -1,0 +1,108 @@
+"""The user's folder: checked before any work, then given the models and the report, each whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgepipe import onnx_file, pipeline
+from edgepipe.artifact import Artifact, Format, size_of
+from edgepipe.errors import DiskFull, EdgepipeError, PathError
+from edgepipe.pipeline import Candidate
+from edgepipe.report.document import Written
+from edgepipe.store import Store
+
+COPIES = 6
+"""Times the model's size that a run was seen to need on disk, with its intermediate files."""
+HEADROOM = 64 << 20
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse now what could not be written after an hour."""
+    if folder.exists() and not folder.is_dir():
+        raise PathError(
+            f"the output folder {folder} is a file", hint="name another one with -o FOLDER."
+        )
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PathError(f"{folder} can't be written", hint="name another folder with -o FOLDER.")
+
+
+def check_disk(store: Store, source: Artifact, folder: Path) -> None:
+    size = model_size(source)
+    store.require(size * COPIES + HEADROOM)
+    there = next(
+        parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
+    )
+    free = shutil.disk_usage(there).free
+    if free < size * 2 + HEADROOM:
+        raise DiskFull(
+            f"{there} has {free:,} bytes free, the results need about {size * 2 + HEADROOM:,}",
+            hint="make room, or name a folder on another disk with -o.",
+        )
+
+
+def model_size(source: Artifact) -> int:
+    """Bytes of everything that belongs to a model."""
+    size = size_of(source.path)
+    if source.format is Format.ONNX:
+        size += sum(file.stat().st_size for file in onnx_file.external_files(source.path))
+    if source.loading.weights:
+        size += Path(source.loading.weights).stat().st_size
+    return size
+
+
+def write_models(folder: Path, chosen: Candidate) -> list[Written]:
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, artifact in pipeline.worth_keeping(chosen).items():
+            _copy_model(artifact, folder / name)
+            written.append(Written(folder / name, artifact, size_of(folder / name)))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return written
+
+
+def _copy_model(artifact: Artifact, target: Path) -> None:
+    """Aside, then renamed: a killed run leaves the old file or the new one."""
+    if artifact.format is Format.ONNX:
+        for file in onnx_file.external_files(artifact.path):
+            _copy_file(file, target.parent / file.name)
+    _copy_file(artifact.path, target)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> Path:
+    path = folder / "report.json"
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _unwritable(folder, error) from error
+    return path
+
+
+def _unwritable(folder: Path, error: OSError) -> EdgepipeError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"{folder}: no space left on its disk", hint="make room and run it again.")
+    return PathError(
+        f"{folder} can't be written: {error.strerror}", hint="name another folder with -o FOLDER."
+    )
