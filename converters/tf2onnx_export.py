@@ -13,7 +13,6 @@ from edgepipe.errors import OptionError, StageFailed
 from edgepipe.runners.static_function import StaticFunction, freeze
 from edgepipe.stage import Options, Product, option
 
-from .tf2onnx_mends import mended, operator_handlers
 from .tf2onnx_naming import check_operators, name_ends
 from .tf2onnx_storage import save, save_with_storage
 from .xla_functions import has_compiled, without_compiled
@@ -76,6 +75,8 @@ def export(static: StaticFunction, options: Tf2onnxOptions, workdir: Path) -> Pr
 
 def _convert(static: StaticFunction, opset: int, turned: list[str], large: bool) -> tuple[Any, Any]:
     """One run without tf2onnx's safety copies; where that fails, one with them."""
+    from .tf2onnx_mends import mended
+
     concrete = _concrete(static)
     tensors = _input_tensors(static)
     ports = static.signature.inputs
@@ -97,6 +98,8 @@ def _convert(static: StaticFunction, opset: int, turned: list[str], large: bool)
 
 
 def _from_function(concrete: Any, settings: dict[str, Any]) -> tuple[Any, Any]:
+    from .tf2onnx_mends import operator_handlers
+
     convert = importlib.import_module("tf2onnx").convert
     proto, storage = convert.from_function(
         _Ready(concrete), input_signature=(), custom_op_handlers=operator_handlers(), **settings

@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import BrokenOutput, StageFailed
 from edgepipe.stage import Options, Product, Stage, option
-from edgepipe.tflite import reader
 
-from . import onnx_layout, onnx_rewrites, tflite_dense, tflite_layout, tflite_repair
+from . import onnx_layout, onnx_rewrites
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +86,8 @@ class TfliteFromOnnx(_Onnx2tf):
     def convert(
         self, model: Any, kept: list[str], options: TfliteFromOnnxOptions, folder: Path
     ) -> Path:
+        from . import tflite_dense, tflite_layout, tflite_repair
+
         builder = import_module("onnx2tf.tflite_builder")
         builder.register_default_preprocess_rules()
         prepared, _ = builder.run_preprocess_pipeline(onnx_graph=model)
@@ -177,6 +178,8 @@ def _looks_the_same_permuted(shape: tuple[int | None, ...]) -> bool:
 
 def _check_loads(path: Path) -> None:
     """onnx2tf ends well with files that no interpreter loads or runs; both show in milliseconds."""
+    from edgepipe.tflite import reader
+
     missing = reader.read(path).never_made()
     if missing:
         raise BrokenOutput(f"onnx2tf wrote a file that reads what nothing makes: {missing!r}")
@@ -189,6 +192,8 @@ def _check_loads(path: Path) -> None:
 
 def _describe(path: Path, ends: Signature) -> Product:
     """The given ends as they are in the file, and what is open about the outputs' layouts."""
+    from edgepipe.tflite import reader
+
     found = reader.read(path).signature()
     inputs = [_locate(port, found.inputs) for port in ends.inputs]
     outputs = [_locate(port, found.outputs) for port in ends.outputs]

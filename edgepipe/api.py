@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import catalog, delivery, inputs, making, pipeline, settings, toolchain
+from edgepipe import catalog, delivery, inputs, making, pipeline, toolchain
 from edgepipe.artifact import Artifact, Format
 from edgepipe.errors import EdgepipeError, NoRouteLeft
 from edgepipe.identify import suffix_note
+from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
 from edgepipe.plan import Route, pick, routes_between
 from edgepipe.post_mortem import Limits
+from edgepipe.proof import Tolerance
 from edgepipe.report import document
 from edgepipe.report.document import Account
 from edgepipe.request import Request, open_model
@@ -25,7 +25,6 @@ from edgepipe.samples import SampleSource
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
-from edgepipe.verify import Tolerance
 
 
 @dataclass(frozen=True)
@@ -55,44 +54,14 @@ def convert(model: str | Path, *, listener: Listener | None = None, **arguments:
 
     Raises a subclass of `edgepipe.EdgepipeError`, the same that the command prints.
     """
-    return run(with_settings(Request.of(model, arguments)), listener or Silent())
+    return run(request_for(model, arguments), listener or Silent())
 
 
 def routes(model: str | Path, **arguments: Any) -> list[Route]:
     """The routes that `convert` would try, best first. Nothing is run."""
-    request = with_settings(Request.of(model, arguments))
+    request = request_for(model, arguments)
     request.check()
     return routes_for(request, format_of(request))
-
-
-def with_settings(request: Request) -> Request:
-    """The request, with the stage options of edgepipe.toml and the environment below its own."""
-    project = settings.project_settings()
-    merged: dict[str, dict[str, Any]] = {}
-    for source in (project.get("options", {}), _environment_options(), request.options):
-        for stage, values in source.items():
-            catalog.stage(stage)
-            merged.setdefault(stage, {}).update(values)
-    if request.keep_layout:
-        for found in catalog.stages():
-            if "keep_layout" in found.options.names():
-                merged.setdefault(found.name, {})["keep_layout"] = True
-    for stage, values in merged.items():
-        catalog.stage(stage).options.from_settings(values, stage)
-    return replace(request, options=merged)
-
-
-def _environment_options() -> Mapping[str, Mapping[str, Any]]:
-    """EDGEPIPE_OPTION_<STAGE>_<FIELD>, in capitals, dots and dashes as underscores."""
-    found: dict[str, dict[str, Any]] = {}
-    if not any(name.startswith("EDGEPIPE_OPTION_") for name in os.environ):
-        return found
-    for stage in catalog.stages():
-        for field in stage.options.names():
-            name = f"EDGEPIPE_OPTION_{stage.name}_{field}".upper().replace(".", "_")
-            if name in os.environ:
-                found.setdefault(stage.name, {})[field] = os.environ[name]
-    return found
 
 
 def format_of(request: Request) -> Format:
@@ -217,7 +186,7 @@ class Inspection:
 
 def inspect(model: str | Path, **arguments: Any) -> Inspection:
     """Describe a model of any format that edgepipe reads."""
-    request = Request.of(model, arguments)
+    request = request_for(model, arguments)
     kind = format_of(request)
     runner = catalog.runner(kind)
     if not runner.describes_in_core:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -61,14 +62,23 @@ def distributions(folders: Iterable[str | Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in folders:
         try:
-            entries = sorted(entry.name for entry in Path(folder).iterdir())
+            changed = Path(folder).stat().st_mtime_ns
         except OSError:  # sys.path may name zip files and folders that aren't there.
             continue
-        for entry in entries:
-            told = _distribution(Path(folder), entry)
-            if told is not None:
-                found.setdefault(*told)
+        for name, version in _installed(str(folder), changed):
+            found.setdefault(name, version)
     return found
+
+
+@functools.cache
+def _installed(folder: str, changed: int) -> tuple[tuple[str, str], ...]:
+    """Read once per process: a run asks for each toolchain several times. `changed` is its time."""
+    try:
+        entries = sorted(entry.name for entry in Path(folder).iterdir())
+    except OSError:
+        return ()
+    told = (_distribution(Path(folder), entry) for entry in entries if entry.endswith("-info"))
+    return tuple(pair for pair in told if pair is not None)
 
 
 def _distribution(folder: Path, entry: str) -> tuple[str, str] | None:

@@ -11,20 +11,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgepipe import __version__, catalog, summary
 from edgepipe.artifact import Artifact, Port, Signature
 from edgepipe.errors import BrokenOutput, EdgepipeError, StageFailed
 from edgepipe.identify import identify
+from edgepipe.proof import REVISION as PROOF_REVISION
+from edgepipe.proof import Proof
 from edgepipe.request import digest_model
 from edgepipe.runner import Description
 from edgepipe.session import Session
 from edgepipe.stage import Product, Stage
 from edgepipe.store import key as store_key
-
-if TYPE_CHECKING:
-    from edgepipe.verify import Proof
 
 Ahead = Callable[[], None]
 """Called when something must be made, to start the workers that will be needed next."""
@@ -73,7 +72,7 @@ def describe(session: Session, artifact: Artifact, ahead: Ahead = nothing_ahead)
         )
         return dict(answer.value)
 
-    entry = session.store.fetch(store_key(parts), make, f"description of {artifact.path.name}")
+    entry = session.fetch(store_key(parts), make, f"description of {artifact.path.name}")
     return Description.from_json(entry.facts)
 
 
@@ -105,7 +104,7 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
             _remember(session, key, error)
             raise
 
-    entry = session.store.fetch(key, run, f"{stage.name} of {artifact.path.name}")
+    entry = session.fetch(key, run, f"{stage.name} of {artifact.path.name}")
     product = Product.from_json(entry.facts["product"])
     made = Artifact(
         entry.path / product.path, stage.target, entry.facts["digest"], product.signature
@@ -183,7 +182,7 @@ def _remember(session: Session, key: str, error: EdgepipeError) -> None:
     facts["details"] = {
         name: value for name, value in error.details.items() if name in ("log", "peak", "tail")
     }
-    session.store.fetch(_failure_key(key), lambda folder: facts, "failure")
+    session.fetch(_failure_key(key), lambda folder: facts, "failure")
 
 
 def _recall(session: Session, key: str) -> None:
@@ -241,7 +240,7 @@ def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path) -> 
         return {"names": answer.value, "seconds": answer.seconds, "peak": answer.peak}
 
     key = _outputs_key(session, artifact, samples)
-    entry = session.store.fetch(key, run, f"outputs of {artifact.path.name}")
+    entry = session.fetch(key, run, f"outputs of {artifact.path.name}")
     return entry.path / "outputs.npz"
 
 
@@ -249,14 +248,13 @@ def prove(
     session: Session, before: Artifact, after: Artifact, product: Product | None
 ) -> tuple[Artifact, Proof, bool]:
     """Run both on the same samples: `after` with its layouts settled, the proof, was it kept."""
-    from edgepipe import verify
-
     samples = session.samples.key(before.ends())
     layouts = product.layouts if product else {}
     tolerance = session.tolerance
     key = store_key(
         {
             "step": "proof",
+            "revision": PROOF_REVISION,
             "before": _outputs_key(session, before, samples),
             "after": _outputs_key(session, after, samples),
             "tolerance": vars(tolerance),
@@ -265,15 +263,15 @@ def prove(
     )
 
     def compare(folder: Path) -> dict[str, Any]:
-        from edgepipe import tensors
+        from edgepipe import tensors, verify
 
         feeds = feeds_file(session, before.ends(), samples)
         reference = list(tensors.read(outputs(session, before, samples, feeds)))
         candidate = list(tensors.read(outputs(session, after, samples, feeds)))
         return verify.compare(reference, candidate, after.ends(), tolerance, layouts).to_json()
 
-    entry = session.store.fetch(key, compare, f"proof of {after.path.name}")
-    proof = verify.Proof.from_json(entry.facts)
+    entry = session.fetch(key, compare, f"proof of {after.path.name}")
+    proof = Proof.from_json(entry.facts)
     return _settled(after, proof), proof, entry.kept
 
 

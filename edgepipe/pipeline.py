@@ -169,6 +169,7 @@ def _take_step(
         after, step.proof, step.proof_kept = making.prove(
             session, before, made.artifact, made.product
         )
+        step.notes += step.proof.notes
         if not step.proof.proven:
             step.status = "unproven"
             raise Unproven(f"{stage.name} changed what the model computes: {step.proof.why()}")

@@ -36,6 +36,8 @@ class Remains:
     peak: int
     log: Path
     start_log: Path
+    unready: str = ""
+    """Its Python, where it died before it could take a job."""
 
     def facts(self) -> dict[str, Any]:
         said = tail(self.log) or tail(self.start_log)
@@ -65,6 +67,14 @@ def examine(ended: Ended, remains: Remains, limits: Limits) -> EdgepipeError:
             hint="close other programs, or use a machine with more memory.",
             **facts,
         )
+    if remains.unready:
+        last = f": {facts['tail'][-1]}" if facts["tail"] else ""
+        return StageCrashed(
+            f"{remains.unready} does not work as a worker, it ended with"
+            f" {_cause(remains.code)}{last}",
+            hint="`edgepipe toolchain doctor` says what is wrong with a toolchain.",
+            **facts,
+        )
     return StageCrashed(
         f"the process ended with {_cause(remains.code)} ({peak})",
         hint=f"the last words of the tool are in {remains.log}.",
@@ -82,10 +92,17 @@ def _starved(remains: Remains, said: list[str]) -> bool:
 
 def _cause(code: int | None) -> str:
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
+        name = _signal_name(-code)
         words = {"SIGSEGV": "a segmentation fault", "SIGABRT": "an abort", "SIGKILL": "a kill"}
         return f"{words.get(name, 'a signal')} ({name})"
     return f"exit code {code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # A real-time signal has no name of its own.
+        return f"signal {number}"
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> list[str]:

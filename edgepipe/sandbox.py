@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import errno
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from types import TracebackType
 from typing import Any
 
 from edgepipe import process_memory
-from edgepipe.errors import EdgepipeError, InternalError, StageFailed
+from edgepipe.errors import DiskFull, EdgepipeError, InternalError, StageFailed, ToolchainMissing
 from edgepipe.post_mortem import Ended, Limits, Remains, examine, shorten, tail
 from edgepipe.toolchain import Interpreter
+from edgepipe.worker_environment import environment, mounts
 
-PACKAGES = ("edgepipe", "edgepipe.converters", "edgepipe.quantization", "edgepipe.device_tests")
 POLL_SECONDS = 0.1
+DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -83,81 +85,89 @@ class Workers:
             children = [child for group in self._children.values() for child in group]
             self._children.clear()
         for child in children:
-            _kill(child)
+            if child.busy:  # The thread that waits for its answer lets go of the pipes.
+                _stop(child)
+            else:
+                _let_go(child)
 
     def warm(self, interpreter: Interpreter, modules: tuple[str, ...]) -> None:
         """Start a worker and let it import, without waiting for it."""
-        with self._lock:
-            if self._closed or self._children.get(interpreter.toolchain):
-                return
-        child = self._take(interpreter)
+        child = self._take(interpreter, unless_there=True)
+        if child is None:
+            return
         log = self.folder / f"warm-{interpreter.toolchain}.log"
-        with contextlib.suppress(
-            OSError
-        ):  # A worker that died already is met at its first real job.
+        # A worker that died already is met at its first real job.
+        with contextlib.suppress(OSError):
             _write(child, "edgepipe.work:preload", {"modules": list(modules)}, log)
-        child.busy = False
+        self._give_back(child)
 
     def call(
         self, interpreter: Interpreter, entry: str, arguments: dict[str, Any], log: Path
     ) -> Answer:
         """Run one job. Raises the worker's own error, or what became of its process."""
         child = self._take(interpreter)
+        assert child is not None
         peak = [0]
         try:
             _write(child, entry, arguments, log)
             answer = _wait(child, self.limits, peak)
         except BaseException as error:
             self._drop(interpreter.toolchain, child)
-            _kill(child)
+            _let_go(child)
             if isinstance(error, Ended):
-                raise self._examine(child, error, max(peak), log) from None
+                raise self._examine(interpreter, child, error, max(peak), log) from None
             if isinstance(error, BrokenPipeError):
-                raise self._examine(child, Ended("died"), 0, log) from error
+                raise self._examine(interpreter, child, Ended("died"), 0, log) from error
             raise
         if child.isolated is False:
             self.network_cut = False
-        child.busy = False
+        self._give_back(child)
         return _read_answer(answer, max(peak), log)
 
-    def _take(self, interpreter: Interpreter) -> _Child:
+    def _take(self, interpreter: Interpreter, unless_there: bool = False) -> _Child | None:
+        """An idle worker of the toolchain, or a new one; None where there is one, if so asked."""
         with self._lock:
             if self._closed:
+                if unless_there:
+                    return None
                 raise InternalError("the workers of this run are closed")
             group = self._children.setdefault(interpreter.toolchain, [])
-            for child in group:
-                if not child.busy and child.process.poll() is None:
+            for child in [child for child in group if not child.busy]:
+                if child.process.poll() is not None:  # What it started may still be there.
+                    group.remove(child)
+                    _let_go(child)
+                elif not unless_there:
                     child.busy = True
                     return child
+            if group and unless_there:
+                return None
             self._count += 1
             child = _start(interpreter, self.folder / f"worker-{self._count}")
             child.busy = True
             group.append(child)
             return child
 
-    def _examine(self, child: _Child, ended: Ended, peak: int, log: Path) -> EdgepipeError:
-        remains = Remains(child.process.returncode, peak, log, child.folder / "start.log")
-        return examine(ended, remains, self.limits)
+    def _give_back(self, child: _Child) -> None:
+        with self._lock:
+            child.busy = False
+            closed = self._closed
+        if closed:
+            _let_go(child)
+
+    def _examine(
+        self, interpreter: Interpreter, child: _Child, ended: Ended, peak: int, log: Path
+    ) -> EdgepipeError:
+        unready = str(interpreter.python) if child.isolated is None else ""
+        start = child.folder / "start.log"
+        return examine(
+            ended, Remains(child.process.returncode, peak, log, start, unready), self.limits
+        )
 
     def _drop(self, toolchain: str, child: _Child) -> None:
         with self._lock:
             group = self._children.get(toolchain, [])
             if child in group:
                 group.remove(child)
-
-
-def mounts() -> dict[str, str]:
-    """The folders of edgepipe's packages, wherever this installation keeps them."""
-    found: dict[str, str] = {}
-    for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise InternalError(
-                f"the package {package} is not installed",
-                hint="in a checkout, run `pip install -e .` once.",
-            )
-        found[package] = next(iter(spec.submodule_search_locations))
-    return found
 
 
 def _start(interpreter: Interpreter, folder: Path) -> _Child:
@@ -171,44 +181,33 @@ def _start(interpreter: Interpreter, folder: Path) -> _Child:
         "results": results_write,
         "lifeline": lifeline_read,
     }
-    flags = ["-I"] if interpreter.how == "made" else ["-s"]
     script = Path(__file__).with_name("worker.py")
     start = (folder / "start.log").open("wb")
     try:
         process = subprocess.Popen(
-            [str(interpreter.python), *flags, str(script), json.dumps(settings)],
+            [str(interpreter.python), "-s", "-u", str(script), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=start,
             cwd=temporary,
-            env=_environment(temporary, interpreter.how == "made"),
+            env=environment(temporary, interpreter.how == "made"),
             pass_fds=(results_write, lifeline_read),
             start_new_session=True,
         )
+    except OSError as error:
+        os.close(results_read)
+        os.close(lifeline_write)
+        raise ToolchainMissing(
+            f"the Python of the toolchain {interpreter.toolchain!r} can't be started:"
+            f" {interpreter.python}: {error.strerror}",
+            hint="`edgepipe toolchain list` shows where each comes from and whether it is usable.",
+            toolchain=interpreter.toolchain,
+        ) from error
     finally:
         start.close()
         os.close(results_write)
         os.close(lifeline_read)
     return _Child(process, folder, results_read, lifeline_write)
-
-
-def _environment(temporary: Path, made: bool) -> dict[str, str]:
-    """The user's environment without what would change the frameworks' results or reach outside."""
-    environment = dict(os.environ)
-    if made:
-        for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
-            environment.pop(name, None)
-    environment.update(
-        TMPDIR=str(temporary),
-        PYTHONUNBUFFERED="1",
-        PYTHONHASHSEED="0",
-        KERAS_BACKEND="tensorflow",
-        HF_HUB_OFFLINE="1",
-        CUDA_VISIBLE_DEVICES="",
-        TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
-        MPLBACKEND="agg",
-    )
-    return environment
 
 
 def _write(child: _Child, entry: str, arguments: dict[str, Any], log: Path) -> None:
@@ -244,25 +243,40 @@ def _next_line(child: _Child) -> bytes | None:
     if separator:
         child.buffer = rest
         return line
-    ready, _, _ = select.select([child.results], [], [], POLL_SECONDS)
-    if ready:
-        piece = os.read(child.results, 1 << 16)
-        if not piece:
-            raise Ended("died")
-        child.buffer += piece
+    if not _readable(child.results, POLL_SECONDS):
+        # What the worker forked may hold its end of the pipe open after it died.
+        if child.process.poll() is None or _readable(child.results, 0):
+            return None
+        raise Ended("died")
+    piece = os.read(child.results, 1 << 16)
+    if not piece:
+        raise Ended("died")
+    child.buffer += piece
     return None
 
 
-def _kill(child: _Child) -> None:
+def _readable(pipe: int, seconds: float) -> bool:
+    poll = select.poll()  # Unlike select(), it takes descriptors above 1023.
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _stop(child: _Child) -> None:
+    """Kill the worker's whole process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.process.pid, signal.SIGKILL)
     child.process.wait()
+
+
+def _let_go(child: _Child) -> None:
+    """Kill it and close what leads to it; only for the thread that holds the child."""
+    _stop(child)
     if child.process.stdin is not None:
         with contextlib.suppress(OSError):
             child.process.stdin.close()
-    for pipe in (child.results, child.lifeline):
-        with contextlib.suppress(OSError):
-            os.close(pipe)
+    os.close(child.results)
+    os.close(child.lifeline)
+    shutil.rmtree(child.folder / "tmp", ignore_errors=True)
 
 
 def _read_answer(answer: dict[str, Any], peak: int, log: Path) -> Answer:
@@ -273,6 +287,12 @@ def _read_answer(answer: dict[str, Any], peak: int, log: Path) -> Answer:
         raise error
     if "failure" in answer:
         failure = answer["failure"]
+        if DISK_FULL in failure["message"]:
+            raise DiskFull(
+                f"no space left while a stage was at work: {shorten(failure['message'])}",
+                hint="make room (`edgepipe store gc --max-size 5GB`) and run it again.",
+                log=str(log),
+            )
         raise StageFailed(
             f"{failure['type']}: {shorten(failure['message'])}",
             log=str(log),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +17,17 @@ from typing import Any
 from edgepipe import catalog, toolchain
 from edgepipe.artifact import Artifact
 from edgepipe.post_mortem import Limits
+from edgepipe.proof import Tolerance
 from edgepipe.samples import SampleSource
 from edgepipe.sandbox import Answer, Workers
 from edgepipe.settings import cache_root
 from edgepipe.stage import Options, Stage
-from edgepipe.store import Store
+from edgepipe.store import Entry, Make, Store, Waiting
 from edgepipe.story import Listener, Silent
 from edgepipe.toolchain import Interpreter
-from edgepipe.verify import Tolerance
 
 LOGS_KEPT = 30
+PATIENCE_SECONDS = 1.0
 
 
 class Session:
@@ -49,11 +52,12 @@ class Session:
         self.retry = retry
         self.peak_memory = 0
         self._interpreters: dict[str, Interpreter] = {}
+        self._making = threading.RLock()
         self._folder: Path | None = None
         self._lock: int = -1
         self._workers: Workers | None = None
         self._logs: Path | None = None
-        self._log_count = 0
+        self._log_numbers = itertools.count(1)
 
     def __enter__(self) -> Session:
         return self
@@ -73,21 +77,17 @@ class Session:
     @property
     def folder(self) -> Path:
         """Scratch space of this run, made when first needed, gone at its end."""
-        if self._folder is None:
-            runs = cache_root() / "runs"
-            runs.mkdir(parents=True, exist_ok=True)
-            _sweep(runs)
-            self._folder = runs / f"{time.time_ns()}-{os.getpid()}"
-            self._folder.mkdir()
-            self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        return self._folder
+        with self._making:  # Routes that are explored at once ask at once.
+            if self._folder is None:
+                self._folder, self._lock = _claim_folder(cache_root() / "runs")
+            return self._folder
 
     @property
     def workers(self) -> Workers:
-        if self._workers is None:
-            self._workers = Workers(self.folder, self.limits)
-        return self._workers
+        with self._making:
+            if self._workers is None:
+                self._workers = Workers(self.folder, self.limits)
+            return self._workers
 
     @property
     def workers_started(self) -> int:
@@ -115,31 +115,62 @@ class Session:
         self.peak_memory = max(self.peak_memory, answer.peak)
         return answer
 
+    def fetch(self, key: str, make: Make, what: str) -> Entry:
+        """From the store; says so when another process is making the same."""
+        told = False
+
+        def on_wait(waiting: Waiting) -> None:
+            nonlocal told
+            if not told and waiting.seconds > PATIENCE_SECONDS:
+                told = True
+                other = f" (process {waiting.pid})" if waiting.pid else ""
+                self.listener.note(f"waiting for another edgepipe{other} that makes the same")
+
+        return self.store.fetch(key, make, what, on_wait)
+
     def warm(self, toolchain_name: str, modules: tuple[str, ...]) -> None:
         """Have a worker import what a later step needs."""
         self.workers.warm(self.interpreter(toolchain_name), modules)
 
     def log(self, what: str) -> Path:
         """A fresh log file; the logs of the last runs are kept."""
-        if self._logs is None:
-            logs = cache_root() / "logs"
-            logs.mkdir(parents=True, exist_ok=True)
-            for old in sorted(logs.iterdir())[:-LOGS_KEPT]:
-                shutil.rmtree(old, ignore_errors=True)
-            self._logs = logs / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{id(self):x}"
-            self._logs.mkdir()
-        self._log_count += 1
-        return self._logs / f"{self._log_count:02}-{what}.log"
+        with self._making:
+            if self._logs is None:
+                self._logs = _start_logs(cache_root() / "logs")
+        return self._logs / f"{next(self._log_numbers):02}-{what}.log"
 
     def runner_toolchain(self, artifact: Artifact) -> str:
         return catalog.runner(artifact.format).toolchain
+
+
+def _start_logs(logs: Path) -> Path:
+    """A folder for the logs of this run; those of the oldest runs go."""
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(logs.iterdir())[: -(LOGS_KEPT - 1)]:
+        shutil.rmtree(old, ignore_errors=True)
+    made = logs / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{time.monotonic_ns():x}"
+    made.mkdir()
+    return made
+
+
+def _claim_folder(runs: Path) -> tuple[Path, int]:
+    """A folder and the lock that says it is in use. One run at a time, or one sweeps another's."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs.parent / "runs.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _sweep(runs)
+        folder = runs / f"{time.time_ns()}-{os.getpid()}"
+        folder.mkdir()
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
 
 
 def _sweep(runs: Path) -> None:
     """Remove what killed runs left: a folder whose lock nobody holds."""
     for folder in runs.iterdir():
         with contextlib.suppress(OSError):
-            descriptor = os.open(folder / "lock", os.O_RDWR)
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)

@@ -65,3 +65,17 @@ def project_settings(start: Path | None = None) -> dict[str, Any]:
                 hint=f"write [{name}] on a line of its own, and its settings below.",
             )
     return settings
+
+
+def store_folder() -> Path | None:
+    """The folder that [store] in the nearest edgepipe.toml names, relative to that file."""
+    path = project_file()
+    table = project_settings().get("store", {})
+    for name in table:
+        if name != "folder":
+            raise UnknownName.of(f"key of [store] in {path}", name, ["folder"])
+    if path is None or "folder" not in table:
+        return None
+    if not isinstance(table["folder"], str):
+        raise OptionError(f"{path}: [store] folder takes a path, received {table['folder']!r}")
+    return path.parent / Path(table["folder"]).expanduser()

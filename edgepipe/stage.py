@@ -49,24 +49,25 @@ class Options:
         for name, value in settings.items():
             if name not in known:
                 raise UnknownName.of(f"option of {where}", name, known)
-            values[name] = _read(value, hints[name], f"{where}.{name}")
+            values[name] = read_setting(value, hints[name], f"{where}.{name}")
         return cls(**values)
 
 
-def _read(value: Any, kind: Any, name: str) -> Any:
+def read_setting(value: Any, kind: Any, name: str) -> Any:
+    """A value of TOML, or text of a flag or the environment, as the type that is wanted."""
     origin = get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         if value is None or value in ("", "none"):
             return None
         kind = next(arg for arg in get_args(kind) if arg is not type(None))
-        return _read(value, kind, name)
+        return read_setting(value, kind, name)
     if origin is typing.Literal:
         if value not in get_args(kind):
             raise UnknownName.of(f"value for {name}", str(value), map(str, get_args(kind)))
         return value
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(_read(item, get_args(kind)[0], name) for item in items if item != "")
+        return tuple(read_setting(item, get_args(kind)[0], name) for item in items if item != "")
     return _read_scalar(value, kind, name)
 
 

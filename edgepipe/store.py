@@ -49,13 +49,13 @@ READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def default_root() -> Path:
-    """`EDGEPIPE_STORE`, or the folder `store` in edgepipe's cache."""
+    """`EDGEPIPE_STORE`, or `folder` in edgepipe.toml's [store], or `store` in the cache."""
     named = os.environ.get("EDGEPIPE_STORE")
     if named:
         return Path(named).expanduser()
-    from edgepipe.settings import cache_root
+    from edgepipe.settings import cache_root, store_folder
 
-    return cache_root() / "store"
+    return store_folder() or cache_root() / "store"
 
 
 class Store:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from edgepipe.errors import EdgepipeError
-from edgepipe.verify import Proof
+from edgepipe.proof import Proof
 
 StepStatus = Literal["made", "kept", "failed", "unproven", "left-out"]
 RouteStatus = Literal["chosen", "proven", "failed", "not-tried"]

@@ -5,8 +5,9 @@ refer to them:
 1. the outputs have the same names, in the same order;
 2. each has the same shape, in the layout of the given model, and a type of the same kind;
 3. NaN and infinity stand at the same places;
-4. the signal-to-noise ratio (SQNR) and the largest error relative to the output's range hold;
-5. the largest element along the last axis is the same one (ties aside);
+4. the signal-to-noise ratio (SQNR) and the largest error relative to the output's range hold,
+   and no channel is lost beside larger ones: boxes in pixels would hide their scores;
+5. the largest element along the last axis is the same one (ties aside), and so are integers;
 6. the first sample run again gives the same: nothing random was left in.
 """
 
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgepipe.artifact import Port, Signature
+from edgepipe.proof import PERFECT_DB, WORST_ERROR, OutputProof, Proof, Tolerance
 from edgepipe.runner import to_file_layout, to_given_layout
 
 if TYPE_CHECKING:
@@ -28,73 +30,14 @@ if TYPE_CHECKING:
     from edgepipe.runner import Tensors
 
 Layouts = Mapping[str, Sequence[tuple[int, ...] | None]]
-PERFECT_DB = 200.0
-"""Stands for no error at all, so that a figure can be printed, compared and kept as JSON."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What a float arrow may lose. The best converters lose 1e-6 (about 120 dB)."""
-
-    sqnr_db: float = 50.0
-    relative_error: float = 0.02
-    argmax_agreement: float = 1.0
-
-
-@dataclass(frozen=True)
-class OutputProof:
-    """One output over all samples, the worst sample counted."""
-
-    name: str
-    sqnr_db: float
-    relative_error: float
-    argmax_agreement: float | None
-    failures: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Proof:
-    """The outcome for an arrow. `failures` empty means proven."""
-
-    samples: int
-    outputs: tuple[OutputProof, ...] = ()
-    failures: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    permutations: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
-
-    @property
-    def proven(self) -> bool:
-        return not self.failures and not any(output.failures for output in self.outputs)
-
-    @property
-    def sqnr_db(self) -> float:
-        return min((output.sqnr_db for output in self.outputs), default=0.0)
-
-    def why(self) -> str:
-        reasons = list(self.failures)
-        for output in self.outputs:
-            reasons.extend(f"output {output.name!r}: {reason}" for reason in output.failures)
-        return "; ".join(reasons)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"proven": self.proven, "sqnr_db": round(self.sqnr_db, 2), **asdict(self)}
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Proof:
-        outputs = tuple(
-            OutputProof(**{**item, "failures": tuple(item["failures"])}) for item in data["outputs"]
-        )
-        permutations = {
-            name: None if axes is None else tuple(axes)
-            for name, axes in data["permutations"].items()
-        }
-        return Proof(
-            samples=data["samples"],
-            outputs=outputs,
-            failures=tuple(data["failures"]),
-            notes=tuple(data["notes"]),
-            permutations=permutations,
-        )
+TINY = 1e-30
+"""Float32 that is denormal, or nearly: runtimes flush it to zero."""
+FLOOR = 1e-3
+"""A sample whose output is smaller than this share of its range over all samples is measured
+against this share: a saturated sigmoid may give 1e-22 here and 2e-22 there."""
+CHANNEL_SLACK_DB, CHANNEL_FLOOR_DB, CHANNEL_ELEMENTS = 20, 30, 32
+"""A channel may be this much worse than the whole output; noise this far below what the whole
+may have is no loss; and fewer elements than this are no channel."""
 
 
 def compare(
@@ -110,26 +53,54 @@ def compare(
     under which the values agree is returned in `permutations`.
     """
     samples = len(reference) - 1
-    expected, received = list(reference[0]), list(candidate[0])
-    if expected != received:  # (1)
-        swapped = sorted(expected) == sorted(received)
-        words = "in another order" if swapped else "under other names"
-        return Proof(
-            samples,
-            failures=(f"the outputs come {words}: expected {expected}, received {received}",),
-        )
+    failures = _check_ends(reference, candidate, ends)  # (1)
+    if failures:
+        return Proof(max(samples, 0), failures=failures)
     usable, failures, notes = _usable(reference)
     if failures:
         return Proof(samples, failures=failures)
     proofs, permutations = [], {}
     for port in ends.outputs:
-        column = [candidate[index][port.name] for index in range(len(candidate))]
+        column = [sample[port.name] for sample in candidate]
         wanted = [reference[index][port.name] for index in usable]
         if layouts and port.name in layouts:
-            port, column = _settle(wanted[0], column, usable[0], port, layouts[port.name])
+            port, column = _settle(wanted, column, usable, port, layouts[port.name])
             permutations[port.name] = port.permutation
         proofs.append(_prove_output(port.name, wanted, column, usable, tolerance))
+        notes += _says_little(port.name, wanted, tolerance)
     return Proof(samples, tuple(proofs), notes=notes, permutations=permutations)
+
+
+def _check_ends(
+    reference: Sequence[Tensors], candidate: Sequence[Tensors], ends: Signature
+) -> tuple[str, ...]:
+    """Whether there is the same to compare on both sides, and anything at all."""
+    if len(reference) < 2 or not reference[0]:
+        return ("there is nothing to compare: no samples or no outputs",)
+    if len(candidate) != len(reference):
+        return (f"it ran on {len(candidate)} samples of {len(reference)}",)
+    expected = list(reference[0])
+    for received in (*map(list, reference), *map(list, candidate), [p.name for p in ends.outputs]):
+        if expected != received:
+            swapped = sorted(expected) == sorted(received)
+            words = "in another order" if swapped else "under other names"
+            return (f"the outputs come {words}: expected {expected}, received {received}",)
+    return ()
+
+
+def _says_little(
+    name: str, wanted: Sequence[NDArray[Any]], tolerance: Tolerance
+) -> tuple[str, ...]:
+    """An output that no sample moves would be the same with half of the model gone."""
+    if len(wanted) < 2 or any(
+        other.shape != wanted[0].shape or sqnr_db(wanted[0], other, TINY) < tolerance.sqnr_db
+        for other in wanted[1:]
+    ):
+        return ()
+    return (
+        f"output {name!r} is the same on every sample, which proves little:"
+        " give real samples with --samples",
+    )
 
 
 def _usable(reference: Sequence[Tensors]) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:
@@ -139,6 +110,12 @@ def _usable(reference: Sequence[Tensors]) -> tuple[list[int], tuple[str, ...], t
             return [], (
                 f"the model itself is random: output {name!r} differs when the same sample"
                 " is run twice (a layer left in training mode?)",
+            ), ()  # fmt: skip
+    for name in reference[0]:
+        if not any(_has_finite(sample[name]) for sample in reference):
+            return [], (
+                f"the model itself gives nothing but NaN or infinity in output {name!r}:"
+                " give real samples with --samples",
             ), ()  # fmt: skip
     count = len(reference) - 1
     finite = [
@@ -153,20 +130,22 @@ def _usable(reference: Sequence[Tensors]) -> tuple[list[int], tuple[str, ...], t
 
 
 def _settle(
-    wanted: NDArray[Any],
+    wanted: list[NDArray[Any]],
     column: list[NDArray[Any]],
-    index: int,
+    usable: list[int],
     port: Port,
     candidates: Sequence[tuple[int, ...] | None],
 ) -> tuple[Port, list[NDArray[Any]]]:
-    """Find the layout that the tool gave an output, by its values."""
+    """Find the layout that the tool gave an output, by its values; the first of equals wins."""
     in_file = [to_file_layout(array, port) for array in column]
     best: tuple[float, Port] | None = None
     for permutation in candidates:
+        if permutation is not None and len(permutation) != in_file[0].ndim:
+            continue
         guess = replace(port, permutation=permutation)
-        shown = to_given_layout(in_file[index], guess)
-        if shown.shape == wanted.shape:
-            score = sqnr_db(wanted, shown)
+        shown = [to_given_layout(in_file[index], guess) for index in usable]
+        if all(a.shape == b.shape for a, b in zip(wanted, shown, strict=True)):
+            score = min(sqnr_db(a, b, TINY) for a, b in zip(wanted, shown, strict=True))
             if best is None or score > best[0]:
                 best = (score, guess)
     if best is None:
@@ -181,19 +160,30 @@ def _prove_output(
     usable: list[int],
     tolerance: Tolerance,
 ) -> OutputProof:
-    received = [column[index] for index in usable]
-    shape_failure = _check_kind(wanted[0], received[0])  # (2)
-    if shape_failure:
-        return OutputProof(name, 0.0, math.inf, None, (shape_failure,))
+    pairs = [(a, column[index]) for a, index in zip(wanted, usable, strict=True)]
+    for a, b in pairs:
+        wrong = _check_kind(a, b)  # (2)
+        if wrong:
+            return OutputProof(name, -PERFECT_DB, None, None, (wrong,))
     failures: list[str] = []
-    if not all(_same_specials(a, b) for a, b in zip(wanted, received, strict=True)):  # (3)
-        failures.append("NaN or infinity where the model gives numbers")
+    if not all(_same_specials(a, b) for a, b in pairs):  # (3)
+        failures.append("NaN or infinity where the model gives numbers, or the other way round")
     if not _same(column[0], column[-1]):  # (6)
         failures.append("it differs when the same sample is run twice: something random was left")
-    pairs = list(zip(wanted, received, strict=True))
-    worst_db = min(sqnr_db(a, b) for a, b in pairs)
-    worst_error = max(relative_error(a, b) for a, b in pairs)
-    agreement = _argmax_agreement(pairs)
+    floor = max(TINY, FLOOR * max(_largest(a) for a in wanted))
+    worst_db = min(sqnr_db(a, b, floor) for a, b in pairs)
+    worst_error = max(relative_error(a, b, floor) for a, b in pairs)
+    agreement = _agreement(pairs)
+    failures += _check_figures(worst_db, worst_error, agreement, tolerance)
+    if not failures:
+        failures += _lost_channels(pairs, tolerance, floor)
+    return OutputProof(name, worst_db, worst_error, agreement, tuple(failures))
+
+
+def _check_figures(
+    worst_db: float, worst_error: float, agreement: float | None, tolerance: Tolerance
+) -> list[str]:
+    failures = []
     if worst_db < tolerance.sqnr_db:  # (4)
         failures.append(f"{worst_db:.1f} dB, expected at least {tolerance.sqnr_db:g} dB")
     if worst_error > tolerance.relative_error:
@@ -201,8 +191,32 @@ def _prove_output(
             f"an error of {worst_error:.2g} of its range, expected {tolerance.relative_error:g}"
         )
     if agreement is not None and agreement < tolerance.argmax_agreement:  # (5)
-        failures.append(f"the same largest element in only {agreement:.0%}")
-    return OutputProof(name, worst_db, worst_error, agreement, tuple(failures))
+        failures.append(
+            f"the same largest element, or integer, in only {agreement:.4g} of all places,"
+            f" expected {tolerance.argmax_agreement:g}"
+        )
+    return failures
+
+
+def _lost_channels(
+    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], tolerance: Tolerance, floor: float
+) -> list[str]:
+    """The worst channel along any axis, where it is lost beside the larger ones (4)."""
+    least_db = tolerance.sqnr_db - CHANNEL_SLACK_DB
+    allowed = 10 ** (-(tolerance.sqnr_db + CHANNEL_FLOOR_DB) / 20)
+    for wanted, received in pairs:
+        a, b = _finite_or_zero(wanted, received)
+        least_noise = (allowed * max(floor, float(np.max(np.abs(a), initial=0.0)))) ** 2
+        for axis, size in enumerate(a.shape):
+            if size < 2 or a.size // size < CHANNEL_ELEMENTS:
+                continue
+            others = tuple(other for other in range(a.ndim) if other != axis)
+            noise = np.mean(np.square(a - b), axis=others)
+            signal = np.mean(np.square(a), axis=others)
+            lost = (noise > least_noise) & (noise > signal * 10 ** (-least_db / 10))
+            if lost.any():
+                return [f"index {int(np.argmax(lost))} of axis {axis} is lost beside larger ones"]
+    return []
 
 
 def _check_kind(wanted: NDArray[Any], received: NDArray[Any]) -> str:
@@ -220,8 +234,10 @@ def _kind(array: NDArray[Any]) -> str:
 
 def _same(first: NDArray[Any], again: NDArray[Any]) -> bool:
     """Equal but for what the order of parallel sums may change."""
-    return first.shape == again.shape and (
-        sqnr_db(first, again) > 80 if _is_finite(first) else _same_specials(first, again)
+    return (
+        first.shape == again.shape
+        and _same_specials(first, again)
+        and sqnr_db(first, again, TINY) > 80
     )
 
 
@@ -229,51 +245,78 @@ def _is_finite(array: NDArray[Any]) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
+def _has_finite(array: NDArray[Any]) -> bool:
+    return not array.size or array.dtype.kind != "f" or bool(np.isfinite(array).any())
+
+
 def _same_specials(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    if a.dtype.kind != "f":
+    """NaN, infinity and minus infinity at the same places."""
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
         return True
-    return bool(np.array_equal(np.isnan(a), np.isnan(b))) and bool(
-        np.array_equal(np.isinf(a), np.isinf(b))
-    )
+    kinds = (np.isnan, np.isposinf, np.isneginf)
+    return all(bool(np.array_equal(kind(a), kind(b))) for kind in kinds)
 
 
-def sqnr_db(wanted: NDArray[Any], received: NDArray[Any]) -> float:
-    """10 log10 of signal over noise; both without NaN and infinity, which are counted elsewhere."""
-    a, b = wanted.astype(np.float64).ravel(), received.astype(np.float64).ravel()
+def _finite_or_zero(
+    wanted: NDArray[Any], received: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float64, zero where either is no number: those places are counted in (3)."""
+    a, b = wanted.astype(np.float64), received.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
-    a, b = a[finite], b[finite]
-    noise = float(np.sum(np.square(a - b)))
-    signal = float(np.sum(np.square(a)))
+    return np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+
+
+def _largest(array: NDArray[Any]) -> float:
+    a, _ = _finite_or_zero(array, array)
+    return float(np.max(np.abs(a), initial=0.0))
+
+
+def sqnr_db(wanted: NDArray[Any], received: NDArray[Any], floor: float = 0.0) -> float:
+    """10 log10 of signal over noise; the signal is taken for no smaller than `floor`."""
+    a, b = _finite_or_zero(wanted, received)
+    if not a.size:
+        return PERFECT_DB
+    with np.errstate(over="ignore"):
+        noise = float(np.mean(np.square(a - b)))
+        signal = max(float(np.mean(np.square(a))), floor**2)
     if noise == 0:
         return PERFECT_DB
-    if signal == 0:
+    if signal == 0 or not math.isfinite(noise):
         return -PERFECT_DB
-    return min(PERFECT_DB, 10 * math.log10(signal / noise))
+    return max(-PERFECT_DB, min(PERFECT_DB, 10 * math.log10(signal / noise)))
 
 
-def relative_error(wanted: NDArray[Any], received: NDArray[Any]) -> float:
-    """The largest error, as a share of the largest magnitude that the model gives."""
-    a, b = wanted.astype(np.float64).ravel(), received.astype(np.float64).ravel()
-    finite = np.isfinite(a) & np.isfinite(b)
-    if not finite.any():
-        return 0.0
-    error = float(np.max(np.abs(a[finite] - b[finite])))
+def relative_error(wanted: NDArray[Any], received: NDArray[Any], floor: float = 0.0) -> float:
+    """The largest error, as a share of the largest magnitude, or of `floor` if that is larger."""
+    a, b = _finite_or_zero(wanted, received)
+    error = float(np.max(np.abs(a - b), initial=0.0))
     if error == 0:
         return 0.0
-    largest = float(np.max(np.abs(a[finite])))
-    return error / largest if largest else math.inf
+    largest = max(float(np.max(np.abs(a))), floor)
+    return min(WORST_ERROR, error / largest) if largest else WORST_ERROR
 
 
-def _argmax_agreement(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float | None:
-    """The share of rows with the same largest element, of those where it is a clear one."""
+def _agreement(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float | None:
+    """The share of integers that are the same, or of rows with the same largest element.
+
+    Only rows where it is a clear one count; None where there are none.
+    """
     same = total = 0
     for wanted, received in pairs:
-        if wanted.ndim < 2 or wanted.shape[-1] < 2 or wanted.dtype.kind != "f":
-            return None
-        rows = wanted.reshape(-1, wanted.shape[-1])
-        others = received.reshape(-1, wanted.shape[-1])
-        top = np.partition(rows, -2, axis=-1)[:, -2:]
-        clear = (top[:, 1] - top[:, 0]) > 1e-3 * max(float(np.max(np.abs(rows))), 1e-30)
-        total += int(clear.sum())
-        same += int((rows.argmax(-1) == others.argmax(-1))[clear].sum())
+        if wanted.dtype.kind != "f":
+            same += int((wanted == received).sum())
+            total += wanted.size
+        elif wanted.ndim >= 2 and wanted.shape[-1] >= 2 and wanted.size:
+            rows = wanted.reshape(-1, wanted.shape[-1])
+            others = received.reshape(-1, wanted.shape[-1])
+            clear = _clear_rows(rows)
+            total += int(clear.sum())
+            same += int((rows.argmax(-1) == others.argmax(-1))[clear].sum())
     return same / total if total else None
+
+
+def _clear_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    top = np.partition(rows, -2, axis=-1)[:, -2:].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # Infinity less infinity is no clear lead.
+        clear: NDArray[np.bool_] = (top[:, 1] - top[:, 0]) > 1e-3 * max(_largest(rows), TINY)
+    return clear

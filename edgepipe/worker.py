@@ -13,6 +13,7 @@ import sys
 if __name__ == "__main__" and sys.path and sys.path[0].endswith("edgepipe"):
     del sys.path[0]
 
+import contextlib
 import ctypes
 import fcntl
 import importlib
@@ -27,6 +28,7 @@ import struct
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,9 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1  # linux/sockios.h, lin
 def main(arguments: list[str]) -> int:
     settings = json.loads(arguments[0])
     jobs, results = _take_pipes(settings["results"])
-    _die_with_parent(settings["lifeline"])
+    # In this order: the kernel lets no process with threads into a new user namespace.
     isolated = settings["network"] or cut_network()
+    _die_with_parent(settings["lifeline"])
     for name, folder in settings["mount"].items():
         mount(name, folder)
     sys.path[:0] = settings.get("path", [])
@@ -47,7 +50,9 @@ def main(arguments: list[str]) -> int:
     for line in jobs:
         job = json.loads(line)
         _open_log(job["log"])
-        _send(results, _run(job))
+        answer = _run(job)
+        _flush()
+        _send(results, answer)
     return 0
 
 
@@ -81,14 +86,13 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         answer["error"] = StageOutOfMemory("the interpreter ran out of memory").to_json()
         answer["traceback"] = traceback.format_exc()
-    except (Exception, SystemExit) as error:
-        # A framework may raise anything; onnx2tf calls sys.exit.
+    except BaseException as error:
+        # A framework may raise anything: onnx2tf calls sys.exit, a panic in Rust is no Exception.
         answer["failure"] = {"type": type(error).__name__, "message": str(error)}
         answer["traceback"] = traceback.format_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
     if "traceback" in answer:
-        print(answer["traceback"], file=sys.stderr, flush=True)  # noqa: T201 - into the job's log
+        _flush()
+        os.write(2, answer["traceback"].encode(errors="replace"))
     answer["seconds"] = time.perf_counter() - start
     answer["peak"] = peak_memory()
     return answer
@@ -104,8 +108,28 @@ def _take_pipes(results: int) -> tuple[io.TextIOWrapper, io.BufferedWriter]:
 
 
 def _send(results: io.BufferedWriter, answer: dict[str, Any]) -> None:
-    results.write(json.dumps(answer).encode() + b"\n")
+    try:
+        line = json.dumps(answer)
+    except (TypeError, ValueError):
+        if "value" in answer:
+            value = answer.pop("value")
+            answer["failure"] = {
+                "type": "TypeError",
+                "message": f"the job returned {value!r:.200}, which is no JSON",
+            }
+            answer["traceback"] = traceback.format_exc()
+        line = json.dumps(answer, default=str)  # An error may carry a path.
+    results.write(line.encode() + b"\n")
     results.flush()
+
+
+def _flush() -> None:
+    """Out with what is buffered, in Python and in C, while the log is still this job's."""
+    for stream in (sys.stdout, sys.stderr):
+        # A framework may have put anything in their place, or closed them.
+        with contextlib.suppress(Exception):
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def _open_log(path: str) -> None:
@@ -139,16 +163,41 @@ def cut_network() -> bool:
     """Move to a network namespace with nothing but a loopback. False where the kernel won't."""
     if not sys.platform.startswith("linux"):
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
+    if _unshare(CLONE_NEWNET) or (_survives(_leave_unprivileged) and _leave_unprivileged()):
+        with contextlib.suppress(OSError):  # Without a loopback it is cut all the same.
+            _raise_loopback()
+        return True
+    return False
+
+
+def _unshare(flags: int) -> bool:
+    return bool(ctypes.CDLL(None).unshare(flags) == 0)
+
+
+def _leave_unprivileged() -> bool:
+    """Through a user namespace, as a user without rights must."""
     user, group = os.getuid(), os.getgid()
-    if libc.unshare(CLONE_NEWNET) != 0:
-        if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
-            return False
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    _raise_loopback()
+    if not _unshare(CLONE_NEWUSER | CLONE_NEWNET):
+        return False
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
     return True
+
+
+def _survives(step: Callable[[], bool]) -> bool:
+    """Try a step that can't be taken back in a child first.
+
+    Ubuntu 24.04 lets anyone into a user namespace and then refuses the writing of its maps
+    (AppArmor), which would leave this process as no user at all.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(OSError):
+            code = 0 if step() else 1
+        os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _raise_loopback() -> None:

@@ -62,7 +62,7 @@ def run_options(command: Command) -> Command:
                 "--samples", type=click.Path(path_type=Path), metavar="FILE",
                 help="Samples for the proofs, .npz by input name or .npy. Default: seeded noise.",
             ),
-            click.option("--seed", default=0, show_default=True, help="Seed of the noise."),
+            click.option("--seed", type=int, help="Seed of the noise. Default: 0."),
             click.option(
                 "--min-sqnr", type=float, metavar="DB",
                 help="What an arrow may lose, as signal to noise. Default: 50 dB.",
@@ -94,15 +94,13 @@ def run_options(command: Command) -> Command:
     return command
 
 
-target_option = click.option(
-    "--target", default="tflite", show_default=True, metavar="NAME", help="tflite or onnx."
-)
+target_option = click.option("--target", metavar="NAME", help="tflite (the default) or onnx.")
 
 
 @click.command()
 @model_options
 @target_option
-@click.option("--precision", default="float32", show_default=True, metavar="NAME")
+@click.option("--precision", metavar="NAME", help="float32, the default.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Where the results go. Default: NAME_TARGET here.",
@@ -150,7 +148,7 @@ def set_colours(context: click.Context, wanted: bool | None) -> None:
 
 def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model and the keywords of `edgepipe.convert`."""
-    arguments = {name: value for name, value in flags.items() if value not in (None, (), "")}
+    arguments = {name: value for name, value in flags.items() if value not in (None, (), "", False)}
     model, factory = arguments.pop("model", ""), arguments.pop("factory", "")
     if model and factory:
         raise OptionError(

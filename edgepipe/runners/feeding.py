@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgepipe.artifact import Port
 from edgepipe.errors import InputError
 
@@ -16,6 +14,8 @@ if TYPE_CHECKING:
 
 def pick(feeds: Mapping[str, NDArray[Any]], port: Port, ports: Iterable[Port]) -> NDArray[Any]:
     """The feed of one input; an error names what was given and what is wanted."""
+    import numpy as np
+
     if port.name in feeds:
         return np.asarray(feeds[port.name])
     wanted = ", ".join(one.name for one in ports)
@@ -27,6 +27,8 @@ def pick(feeds: Mapping[str, NDArray[Any]], port: Port, ports: Iterable[Port]) -
 
 def cast(array: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
     """A feed in the type that the file takes; no float as an integer, no value changed."""
+    import numpy as np
+
     wanted = np.dtype(dtype)
     if array.dtype == wanted:
         return array

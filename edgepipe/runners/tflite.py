@@ -6,13 +6,10 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from edgepipe.artifact import Artifact, Format, Port
 from edgepipe.errors import BrokenOutput, InputError
 from edgepipe.runner import Description, Runner, to_file_layout, to_given_layout
 from edgepipe.runners import feeding
-from edgepipe.tflite import quality, reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +29,8 @@ class TfliteRunner(Runner):
 
     @classmethod
     def describe(cls, artifact: Artifact) -> Description:
+        from edgepipe.tflite import quality, reader
+
         model = reader.read(artifact.path)
         found = quality.assess(model)
         facts = {
@@ -110,6 +109,8 @@ class TfliteRunner(Runner):
 
     def _resize(self, arrays: list[NDArray[Any]]) -> None:
         """Bring the inputs to the feeds' shapes, where the file leaves them open."""
+        import numpy as np
+
         changed = False
         for (port, details), array in zip(self.inputs, arrays, strict=True):
             if tuple(details["shape"]) == array.shape:
@@ -139,6 +140,8 @@ class TfliteRunner(Runner):
 
 def _scales(details: Details) -> tuple[float, int] | None:
     """Scale and zero point of a quantized end, None where its numbers mean themselves."""
+    import numpy as np
+
     parameters = details["quantization_parameters"]
     if np.dtype(details["dtype"]).kind not in "iu" or len(parameters["scales"]) == 0:
         return None
@@ -146,6 +149,8 @@ def _scales(details: Details) -> tuple[float, int] | None:
 
 
 def _to_stored(array: NDArray[Any], details: Details, name: str) -> NDArray[Any]:
+    import numpy as np
+
     found = _scales(details)
     if found is None or array.dtype.kind != "f":
         return feeding.cast(array, np.dtype(details["dtype"]).name, name)
@@ -157,6 +162,8 @@ def _to_stored(array: NDArray[Any], details: Details, name: str) -> NDArray[Any]
 
 
 def _to_real(array: NDArray[Any], details: Details) -> NDArray[Any]:
+    import numpy as np
+
     found = _scales(details)
     if found is None:
         return array

@@ -1,0 +1,86 @@
+"""The outcome of a comparison, as data: proven or not, by how much, and why not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edgepipe.errors import OptionError
+
+REVISION = 2
+"""Raised when `verify` would judge the same outputs otherwise."""
+PERFECT_DB = 200.0
+"""Stands for no error at all, so that a figure can be printed, compared and kept as JSON."""
+WORST_ERROR = 1e9
+"""Stands for an error beyond all measure, for the same reason."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a float arrow may lose. The best converters lose 1e-6 (about 120 dB)."""
+
+    sqnr_db: float = 50.0
+    relative_error: float = 0.02
+    argmax_agreement: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not math.isfinite(value):  # Nothing is less than NaN: all would pass.
+                raise OptionError(f"the tolerance {name} takes a number, received {value!r}")
+
+
+@dataclass(frozen=True)
+class OutputProof:
+    """One output over all samples, the worst sample counted; None for what says nothing here."""
+
+    name: str
+    sqnr_db: float
+    relative_error: float | None
+    argmax_agreement: float | None
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The outcome for an arrow. `failures` empty means proven."""
+
+    samples: int
+    outputs: tuple[OutputProof, ...] = ()
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    permutations: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
+
+    @property
+    def proven(self) -> bool:
+        return not self.failures and not any(output.failures for output in self.outputs)
+
+    @property
+    def sqnr_db(self) -> float:
+        return min((output.sqnr_db for output in self.outputs), default=0.0)
+
+    def why(self) -> str:
+        reasons = list(self.failures)
+        for output in self.outputs:
+            reasons.extend(f"output {output.name!r}: {reason}" for reason in output.failures)
+        return "; ".join(reasons)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"proven": self.proven, "sqnr_db": round(self.sqnr_db, 2), **asdict(self)}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Proof:
+        outputs = tuple(
+            OutputProof(**{**item, "failures": tuple(item["failures"])}) for item in data["outputs"]
+        )
+        permutations = {
+            name: None if axes is None else tuple(axes)
+            for name, axes in data["permutations"].items()
+        }
+        return Proof(
+            samples=data["samples"],
+            outputs=outputs,
+            failures=tuple(data["failures"]),
+            notes=tuple(data["notes"]),
+            permutations=permutations,
+        )
