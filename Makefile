@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 DEMO_TOOLCHAINS := keras onnx2tf edge
 TOOLCHAINS := keras torch onnx2tf onnx2tf-tensorflow litert-torch edge
+PACKAGES := edgepipe converters quantization device_tests
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench zoo clean environment remake
+.PHONY: help demo test lint format stress bench zoo clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,10 @@ demo: environment ## convert the Keras example to TFLite and print where the rep
 test: $(VENV)/dev.stamp ## install all toolchains and run the tests (PYTEST_ARGS adds arguments)
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+stress: $(VENV)/dev.stamp ## run the long tests: kill -9 at many moments, many processes at once
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python -m pytest -m stress $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .
@@ -72,6 +77,7 @@ $(VENV)/made.stamp:
 
 $(VENV)/core.stamp: $(VENV)/made.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . uv
+	$(BIN)/python -m compileall -q $(PACKAGES) # as pip does with what it copies
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp

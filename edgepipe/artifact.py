@@ -206,15 +206,18 @@ def digest_path(path: Path) -> str:
         return digest_file(path)
     hasher = hashlib.sha256()
     for file in files_below(path):
-        relative = file.relative_to(path).as_posix()
-        hasher.update(f"{relative}\0{digest_file(file)}\n".encode())
+        name = os.fsencode(file.relative_to(path).as_posix())
+        hasher.update(name + f"\0{digest_file(file)}\n".encode())
     return hasher.hexdigest()
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted by name."""
+    """All files below a folder, sorted by name; through links too, each folder once."""
     found: list[Path] = []
-    for root, _, names in os.walk(folder):
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(root))
+        folders[:] = [name for name in folders if os.path.realpath(f"{root}/{name}") not in seen]
         found.extend(Path(root) / name for name in names)
     return sorted(found)
 

@@ -9,7 +9,9 @@ at hand; no framework may be imported at module level.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -62,11 +64,14 @@ def read_setting(value: Any, kind: Any, name: str) -> Any:
         kind = next(arg for arg in get_args(kind) if arg is not type(None))
         return read_setting(value, kind, name)
     if origin is typing.Literal:
-        if value not in get_args(kind):
-            raise UnknownName.of(f"value for {name}", str(value), map(str, get_args(kind)))
-        return value
+        by_text = {str(known): known for known in get_args(kind)}
+        if str(value) not in by_text:
+            raise UnknownName.of(f"value for {name}", str(value), by_text)
+        return by_text[str(value)]
     if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            items = (value,)
         return tuple(read_setting(item, get_args(kind)[0], name) for item in items if item != "")
     return _read_scalar(value, kind, name)
 
@@ -80,10 +85,11 @@ def _read_scalar(value: Any, kind: Any, name: str) -> Any:
         if text in _TRUE | _FALSE:
             return text in _TRUE
     elif kind in (int, float, str) and not isinstance(value, bool):
-        try:
-            return kind(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            read = kind(value)
+            cut = kind is int and read != value and not isinstance(value, str)
+            if not cut and (kind is not float or math.isfinite(read)):
+                return read
     raise OptionError(
         f"{name} takes {getattr(kind, '__name__', kind)}, received {value!r}",
         hint="see `edgepipe plan` for the options of each stage.",

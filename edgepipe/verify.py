@@ -13,15 +13,24 @@ refer to them:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgepipe.artifact import Port, Signature
-from edgepipe.proof import PERFECT_DB, WORST_ERROR, OutputProof, Proof, Tolerance
+from edgepipe.figures import (
+    FLOOR,
+    TINY,
+    agreement_of,
+    has_finite,
+    is_finite,
+    largest_of,
+    lost_channels,
+    relative_error,
+    same_specials,
+    sqnr_db,
+)
+from edgepipe.proof import PERFECT_DB, OutputProof, Proof, Tolerance
 from edgepipe.runner import to_file_layout, to_given_layout
 
 if TYPE_CHECKING:
@@ -30,14 +39,6 @@ if TYPE_CHECKING:
     from edgepipe.runner import Tensors
 
 Layouts = Mapping[str, Sequence[tuple[int, ...] | None]]
-TINY = 1e-30
-"""Float32 that is denormal, or nearly: runtimes flush it to zero."""
-FLOOR = 1e-3
-"""A sample whose output is smaller than this share of its range over all samples is measured
-against this share: a saturated sigmoid may give 1e-22 here and 2e-22 there."""
-CHANNEL_SLACK_DB, CHANNEL_FLOOR_DB, CHANNEL_ELEMENTS = 20, 30, 32
-"""A channel may be this much worse than the whole output; noise this far below what the whole
-may have is no loss; and fewer elements than this are no channel."""
 
 
 def compare(
@@ -112,7 +113,7 @@ def _usable(reference: Sequence[Tensors]) -> tuple[list[int], tuple[str, ...], t
                 " is run twice (a layer left in training mode?)",
             ), ()  # fmt: skip
     for name in reference[0]:
-        if not any(_has_finite(sample[name]) for sample in reference):
+        if not any(has_finite(sample[name]) for sample in reference):
             return [], (
                 f"the model itself gives nothing but NaN or infinity in output {name!r}:"
                 " give real samples with --samples",
@@ -121,7 +122,7 @@ def _usable(reference: Sequence[Tensors]) -> tuple[list[int], tuple[str, ...], t
     finite = [
         index
         for index in range(count)
-        if all(_is_finite(output) for output in reference[index].values())
+        if all(is_finite(output) for output in reference[index].values())
     ]
     if finite and len(finite) < count:
         return finite, (), (f"{count - len(finite)} samples on which the model gives NaN or"
@@ -166,17 +167,17 @@ def _prove_output(
         if wrong:
             return OutputProof(name, -PERFECT_DB, None, None, (wrong,))
     failures: list[str] = []
-    if not all(_same_specials(a, b) for a, b in pairs):  # (3)
+    if not all(same_specials(a, b) for a, b in pairs):  # (3)
         failures.append("NaN or infinity where the model gives numbers, or the other way round")
     if not _same(column[0], column[-1]):  # (6)
         failures.append("it differs when the same sample is run twice: something random was left")
-    floor = max(TINY, FLOOR * max(_largest(a) for a in wanted))
+    floor = max(TINY, FLOOR * max(largest_of(a) for a in wanted))
     worst_db = min(sqnr_db(a, b, floor) for a, b in pairs)
     worst_error = max(relative_error(a, b, floor) for a, b in pairs)
-    agreement = _agreement(pairs)
+    agreement = agreement_of(pairs)
     failures += _check_figures(worst_db, worst_error, agreement, tolerance)
     if not failures:
-        failures += _lost_channels(pairs, tolerance, floor)
+        failures += lost_channels(pairs, tolerance, floor)
     return OutputProof(name, worst_db, worst_error, agreement, tuple(failures))
 
 
@@ -198,27 +199,6 @@ def _check_figures(
     return failures
 
 
-def _lost_channels(
-    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], tolerance: Tolerance, floor: float
-) -> list[str]:
-    """The worst channel along any axis, where it is lost beside the larger ones (4)."""
-    least_db = tolerance.sqnr_db - CHANNEL_SLACK_DB
-    allowed = 10 ** (-(tolerance.sqnr_db + CHANNEL_FLOOR_DB) / 20)
-    for wanted, received in pairs:
-        a, b = _finite_or_zero(wanted, received)
-        least_noise = (allowed * max(floor, float(np.max(np.abs(a), initial=0.0)))) ** 2
-        for axis, size in enumerate(a.shape):
-            if size < 2 or a.size // size < CHANNEL_ELEMENTS:
-                continue
-            others = tuple(other for other in range(a.ndim) if other != axis)
-            noise = np.mean(np.square(a - b), axis=others)
-            signal = np.mean(np.square(a), axis=others)
-            lost = (noise > least_noise) & (noise > signal * 10 ** (-least_db / 10))
-            if lost.any():
-                return [f"index {int(np.argmax(lost))} of axis {axis} is lost beside larger ones"]
-    return []
-
-
 def _check_kind(wanted: NDArray[Any], received: NDArray[Any]) -> str:
     if wanted.shape != received.shape:
         return f"shape {list(received.shape)}, expected {list(wanted.shape)}"
@@ -236,87 +216,6 @@ def _same(first: NDArray[Any], again: NDArray[Any]) -> bool:
     """Equal but for what the order of parallel sums may change."""
     return (
         first.shape == again.shape
-        and _same_specials(first, again)
+        and same_specials(first, again)
         and sqnr_db(first, again, TINY) > 80
     )
-
-
-def _is_finite(array: NDArray[Any]) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
-def _has_finite(array: NDArray[Any]) -> bool:
-    return not array.size or array.dtype.kind != "f" or bool(np.isfinite(array).any())
-
-
-def _same_specials(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """NaN, infinity and minus infinity at the same places."""
-    if a.dtype.kind != "f" or b.dtype.kind != "f":
-        return True
-    kinds = (np.isnan, np.isposinf, np.isneginf)
-    return all(bool(np.array_equal(kind(a), kind(b))) for kind in kinds)
-
-
-def _finite_or_zero(
-    wanted: NDArray[Any], received: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both as float64, zero where either is no number: those places are counted in (3)."""
-    a, b = wanted.astype(np.float64), received.astype(np.float64)
-    finite = np.isfinite(a) & np.isfinite(b)
-    return np.where(finite, a, 0.0), np.where(finite, b, 0.0)
-
-
-def _largest(array: NDArray[Any]) -> float:
-    a, _ = _finite_or_zero(array, array)
-    return float(np.max(np.abs(a), initial=0.0))
-
-
-def sqnr_db(wanted: NDArray[Any], received: NDArray[Any], floor: float = 0.0) -> float:
-    """10 log10 of signal over noise; the signal is taken for no smaller than `floor`."""
-    a, b = _finite_or_zero(wanted, received)
-    if not a.size:
-        return PERFECT_DB
-    with np.errstate(over="ignore"):
-        noise = float(np.mean(np.square(a - b)))
-        signal = max(float(np.mean(np.square(a))), floor**2)
-    if noise == 0:
-        return PERFECT_DB
-    if signal == 0 or not math.isfinite(noise):
-        return -PERFECT_DB
-    return max(-PERFECT_DB, min(PERFECT_DB, 10 * math.log10(signal / noise)))
-
-
-def relative_error(wanted: NDArray[Any], received: NDArray[Any], floor: float = 0.0) -> float:
-    """The largest error, as a share of the largest magnitude, or of `floor` if that is larger."""
-    a, b = _finite_or_zero(wanted, received)
-    error = float(np.max(np.abs(a - b), initial=0.0))
-    if error == 0:
-        return 0.0
-    largest = max(float(np.max(np.abs(a))), floor)
-    return min(WORST_ERROR, error / largest) if largest else WORST_ERROR
-
-
-def _agreement(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float | None:
-    """The share of integers that are the same, or of rows with the same largest element.
-
-    Only rows where it is a clear one count; None where there are none.
-    """
-    same = total = 0
-    for wanted, received in pairs:
-        if wanted.dtype.kind != "f":
-            same += int((wanted == received).sum())
-            total += wanted.size
-        elif wanted.ndim >= 2 and wanted.shape[-1] >= 2 and wanted.size:
-            rows = wanted.reshape(-1, wanted.shape[-1])
-            others = received.reshape(-1, wanted.shape[-1])
-            clear = _clear_rows(rows)
-            total += int(clear.sum())
-            same += int((rows.argmax(-1) == others.argmax(-1))[clear].sum())
-    return same / total if total else None
-
-
-def _clear_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    top = np.partition(rows, -2, axis=-1)[:, -2:].astype(np.float64)
-    with np.errstate(invalid="ignore"):  # Infinity less infinity is no clear lead.
-        clear: NDArray[np.bool_] = (top[:, 1] - top[:, 0]) > 1e-3 * max(_largest(rows), TINY)
-    return clear

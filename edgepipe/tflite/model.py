@@ -144,8 +144,7 @@ class TfliteModel:
         if not tensor.constant or dtype.itemsize * count != tensor.size:
             return None
         values: NDArray[Any] = np.frombuffer(self.source, dtype, count, tensor.start).copy()
-        values.shape = tensor.shape
-        return values
+        return values.reshape(tensor.shape)
 
     def _port(self, index: int, names: dict[int, str]) -> Port:
         tensor = self.main.tensors[index]

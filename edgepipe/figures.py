@@ -1,0 +1,125 @@
+"""Figures over pairs of arrays: noise, error, agreement, channels that are lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepipe.proof import PERFECT_DB, WORST_ERROR, Tolerance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TINY = 1e-30
+"""Float32 that is denormal, or nearly: runtimes flush it to zero."""
+FLOOR = 1e-3
+"""A sample whose output is smaller than this share of its range over all samples is measured
+against this share: a saturated sigmoid may give 1e-22 here and 2e-22 there."""
+CHANNEL_SLACK_DB, CHANNEL_FLOOR_DB, CHANNEL_ELEMENTS = 20, 30, 32
+"""A channel may be this much worse than the whole output; noise this far below what the whole
+may have is no loss; and fewer elements than this are no channel."""
+
+
+def lost_channels(
+    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], tolerance: Tolerance, floor: float
+) -> list[str]:
+    """The worst channel along any axis, where it is lost beside the larger ones (4)."""
+    least_db = tolerance.sqnr_db - CHANNEL_SLACK_DB
+    allowed = 10 ** (-(tolerance.sqnr_db + CHANNEL_FLOOR_DB) / 20)
+    for wanted, received in pairs:
+        a, b = _finite_or_zero(wanted, received)
+        least_noise = (allowed * max(floor, float(np.max(np.abs(a), initial=0.0)))) ** 2
+        for axis, size in enumerate(a.shape):
+            if size < 2 or a.size // size < CHANNEL_ELEMENTS:
+                continue
+            others = tuple(other for other in range(a.ndim) if other != axis)
+            noise = np.mean(np.square(a - b), axis=others)
+            signal = np.mean(np.square(a), axis=others)
+            lost = (noise > least_noise) & (noise > signal * 10 ** (-least_db / 10))
+            if lost.any():
+                return [f"index {int(np.argmax(lost))} of axis {axis} is lost beside larger ones"]
+    return []
+
+
+def is_finite(array: NDArray[Any]) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def has_finite(array: NDArray[Any]) -> bool:
+    return not array.size or array.dtype.kind != "f" or bool(np.isfinite(array).any())
+
+
+def same_specials(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """NaN, infinity and minus infinity at the same places."""
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        return True
+    kinds = (np.isnan, np.isposinf, np.isneginf)
+    return all(bool(np.array_equal(kind(a), kind(b))) for kind in kinds)
+
+
+def _finite_or_zero(
+    wanted: NDArray[Any], received: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float64, zero where either is no number: those places are counted in (3)."""
+    a, b = wanted.astype(np.float64), received.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    return np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+
+
+def largest_of(array: NDArray[Any]) -> float:
+    a, _ = _finite_or_zero(array, array)
+    return float(np.max(np.abs(a), initial=0.0))
+
+
+def sqnr_db(wanted: NDArray[Any], received: NDArray[Any], floor: float = 0.0) -> float:
+    """10 log10 of signal over noise; the signal is taken for no smaller than `floor`."""
+    a, b = _finite_or_zero(wanted, received)
+    if not a.size:
+        return PERFECT_DB
+    with np.errstate(over="ignore"):
+        noise = float(np.mean(np.square(a - b)))
+        signal = max(float(np.mean(np.square(a))), floor**2)
+    if noise == 0:
+        return PERFECT_DB
+    if signal == 0 or not math.isfinite(noise):
+        return -PERFECT_DB
+    return max(-PERFECT_DB, min(PERFECT_DB, 10 * math.log10(signal / noise)))
+
+
+def relative_error(wanted: NDArray[Any], received: NDArray[Any], floor: float = 0.0) -> float:
+    """The largest error, as a share of the largest magnitude, or of `floor` if that is larger."""
+    a, b = _finite_or_zero(wanted, received)
+    error = float(np.max(np.abs(a - b), initial=0.0))
+    if error == 0:
+        return 0.0
+    largest = max(float(np.max(np.abs(a))), floor)
+    return min(WORST_ERROR, error / largest) if largest else WORST_ERROR
+
+
+def agreement_of(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float | None:
+    """The share of integers that are the same, or of rows with the same largest element.
+
+    Only rows where it is a clear one count; None where there are none.
+    """
+    same = total = 0
+    for wanted, received in pairs:
+        if wanted.dtype.kind != "f":
+            same += int((wanted == received).sum())
+            total += wanted.size
+        elif wanted.ndim >= 2 and wanted.shape[-1] >= 2 and wanted.size:
+            rows = wanted.reshape(-1, wanted.shape[-1])
+            others = received.reshape(-1, wanted.shape[-1])
+            clear = _clear_rows(rows)
+            total += int(clear.sum())
+            same += int((rows.argmax(-1) == others.argmax(-1))[clear].sum())
+    return same / total if total else None
+
+
+def _clear_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    top = np.partition(rows, -2, axis=-1)[:, -2:].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # Infinity less infinity is no clear lead.
+        clear: NDArray[np.bool_] = (top[:, 1] - top[:, 0]) > 1e-3 * max(largest_of(rows), TINY)
+    return clear

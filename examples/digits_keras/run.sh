@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Converts digits.h5 and measures the result on the held-out digits. Run `make demo` before.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+PATH=$PWD/.venv/bin:$PATH
+out=out/examples/digits_keras
+
+edgepipe toolchain install keras onnx2tf edge
+edgepipe convert examples/digits_keras/digits.h5 --target tflite \
+  --samples examples/digits_keras/samples.npz -o "$out"
+
+edge=$(edgepipe toolchain list --json | python -c '
+import json, sys
+print(next(one["where"] for one in json.load(sys.stdin)["toolchains"] if one["name"] == "edge"))')
+"$edge" examples/accuracy.py "$out/model_float32.tflite" 357

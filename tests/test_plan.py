@@ -1,0 +1,96 @@
+"""Routes: which there are from every format, in which order, under which names."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgepipe import catalog
+from edgepipe.artifact import Format
+from edgepipe.errors import UnknownName, UnsupportedModel
+from edgepipe.plan import Route, pick, routes_between
+
+KERAS = ["tf2onnx+onnx2tf", "tf2onnx+onnx2tf-tf", "tflite-converter"]
+TORCH = [
+    "dynamo+onnx2tf",
+    "torchscript+onnx2tf",
+    "dynamo+onnx2tf-tf",
+    "torchscript+onnx2tf-tf",
+    "litert-torch",
+]
+TO_TFLITE = {
+    Format.KERAS: KERAS,
+    Format.KERAS_H5: KERAS,
+    Format.SAVED_MODEL: KERAS,
+    Format.TORCH_EXPORT: TORCH,
+    Format.TORCHSCRIPT: TORCH,
+    Format.TORCH_PICKLE: TORCH,
+    Format.TORCH_SOURCE: TORCH,
+    Format.ONNX: ["onnx2tf", "onnx2tf-tf"],
+    Format.TFLITE: ["as-is"],
+}
+EVERY_ROUTE = [
+    pytest.param(route, id=f"{source}-{route.name}")
+    for source in Format
+    for route in routes_between(source, Format.TFLITE)
+]
+
+
+@pytest.mark.parametrize("source", Format, ids=str)
+def test_order_of_routes(source: Format) -> None:
+    """Through ONNX first, the default back-end before the slow one, exporters within."""
+    assert [route.name for route in routes_between(source, Format.TFLITE)] == TO_TFLITE[source]
+
+
+@pytest.mark.parametrize("route", EVERY_ROUTE)
+def test_each_step_takes_what_the_one_before_makes(route: Route) -> None:
+    at = route.source
+    for stage in route.stages:
+        assert at in stage.sources
+        at = stage.target
+    assert at is Format.TFLITE
+    assert route.formats()[0] is route.source
+    assert route.formats()[-1] is Format.TFLITE
+
+
+@pytest.mark.parametrize("route", EVERY_ROUTE)
+def test_cleaner_stands_wherever_a_route_passes_its_format(route: Route) -> None:
+    for place, (format, following) in enumerate(
+        zip(route.formats(), (*route.formats()[1:], None), strict=True)
+    ):
+        cleaned = place and route.formats()[place - 1] is format
+        if format is Format.ONNX and not cleaned:
+            assert following is Format.ONNX, f"{route.name} leaves ONNX uncleaned"
+            assert route.stages[place].name == "onnx_clean"
+
+
+@pytest.mark.parametrize("route", EVERY_ROUTE)
+def test_direct_routes_are_those_without_onnx(route: Route) -> None:
+    assert route.direct is (Format.ONNX not in route.formats())
+
+
+@pytest.mark.parametrize("route", EVERY_ROUTE)
+def test_toolchains_are_those_of_stages_and_of_proofs(route: Route) -> None:
+    wanted = {stage.toolchain for stage in route.stages}
+    wanted |= {catalog.runner(format).toolchain for format in route.formats()}
+    assert set(route.toolchains()) == wanted
+    assert len(route.toolchains()) == len(wanted)
+
+
+def test_goal_of_onnx_is_cleaned_too() -> None:
+    (route,) = routes_between(Format.KERAS, Format.ONNX)
+    assert [stage.name for stage in route.stages] == ["onnx_from_keras", "onnx_clean"]
+    assert [route.name for route in routes_between(Format.ONNX, Format.ONNX)] == ["as-is"]
+
+
+def test_goal_behind_the_source_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="no route leads from tflite to onnx") as caught:
+        routes_between(Format.TFLITE, Format.ONNX)
+    assert "tflite" in caught.value.hint
+
+
+def test_route_is_picked_by_its_name_and_an_unknown_one_is_told_the_others() -> None:
+    found = routes_between(Format.KERAS, Format.TFLITE)
+    assert pick(found, "tflite-converter") is found[2]
+    with pytest.raises(UnknownName, match="unknown route 'litert-torch'") as caught:
+        pick(found, "litert-torch")
+    assert caught.value.details["known"] == sorted(KERAS)
