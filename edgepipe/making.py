@@ -38,7 +38,7 @@ def nothing_ahead() -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """A stage's result with what it took, or took when it was made."""
+    """A stage's result, with what it took when it was made: now or in an earlier run."""
 
     artifact: Artifact
     product: Product
@@ -92,7 +92,6 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
             "toolchain": interpreter.fingerprint,
         }
     )
-    start = time.perf_counter()
 
     def run(folder: Path) -> dict[str, Any]:
         _recall(session, key)
@@ -113,8 +112,8 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
         made,
         product,
         entry.kept,
-        time.perf_counter() - start,
-        0 if entry.kept else entry.facts["peak"],
+        entry.facts["seconds"],
+        entry.facts["peak"],
         entry.facts["log"],
         entry.facts["summary"],
     )
@@ -268,7 +267,10 @@ def prove(
         feeds = feeds_file(session, before.ends(), samples)
         reference = list(tensors.read(outputs(session, before, samples, feeds)))
         candidate = list(tensors.read(outputs(session, after, samples, feeds)))
-        return verify.compare(reference, candidate, after.ends(), tolerance, layouts).to_json()
+        far = session.samples.far()
+        reference, candidate, notes = verify.without_overflows(reference, candidate, far)
+        proof = verify.compare(reference, candidate, after.ends(), tolerance, layouts)
+        return replace(proof, notes=(*notes, *proof.notes)).to_json()
 
     entry = session.fetch(key, compare, f"proof of {after.path.name}")
     proof = Proof.from_json(entry.facts)

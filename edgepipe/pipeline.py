@@ -130,6 +130,8 @@ def _try(session: Session, source: Artifact, route: Route) -> tuple[Trial, Candi
         session.listener.route_ended(trial)
         return trial, None
     trial.status = "proven"
+    for note in trial.notes():
+        session.listener.note(note)
     trial.seconds = time.perf_counter() - start
     session.listener.route_ended(trial)
     return trial, Candidate(route, trial, tuple(artifacts))
@@ -146,6 +148,11 @@ def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> l
             if not cleaner:
                 raise
             trial.steps[-1].status = "left-out"
+    if len(artifacts) == 1:
+        # Nothing to convert, but nothing unproven passes either: it must load, run and repeat.
+        _, trial.proof, _ = making.prove(session, source, source, None)
+        if not trial.proof.proven:
+            raise Unproven(f"the model as given can't be relied on: {trial.proof.why()}")
     if len(artifacts) > 2:
         _, trial.proof, _ = making.prove(session, source, artifacts[-1], None)
         if not trial.proof.proven:
@@ -164,7 +171,7 @@ def _take_step(
     try:
         made = making.make(session, stage, before, lambda: _warm_next(session, route, index))
         step.status = "kept" if made.kept else "made"
-        step.peak_memory, step.log = made.peak, made.log
+        step.stage_seconds, step.peak_memory, step.log = made.seconds, made.peak, made.log
         step.summary, step.notes = made.summary, made.product.notes
         after, step.proof, step.proof_kept = making.prove(
             session, before, made.artifact, made.product

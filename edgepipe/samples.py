@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edgepipe.runner import Tensors
 
 SEEDED = 5
+FAR = range(3, 5)
+"""Which of the seeded ones go beyond what most models are made for."""
 MOST = 16
 UNREADABLE = (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
 """What numpy raises on damaged files, some of which claim arrays larger than the machine."""
@@ -51,6 +53,10 @@ class SampleSource:
         if self.file is not None:
             return _from_file(self.file, signature, self.limit)
         return _seeded(signature, self.seed)
+
+    def far(self) -> range:
+        """The samples on which a result may overflow where the model doesn't."""
+        return range(0) if self.file is not None else FAR
 
     def words(self) -> str:
         return str(self.file) if self.file else f"{SEEDED} seeded random samples (seed {self.seed})"

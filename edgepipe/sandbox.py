@@ -185,6 +185,7 @@ def _start(interpreter: Interpreter, folder: Path) -> _Child:
     start = (folder / "start.log").open("wb")
     try:
         process = subprocess.Popen(
+            # Unbuffered, in C too: the last words before a crash would be lost.
             [str(interpreter.python), "-s", "-u", str(script), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -14,12 +14,17 @@ RouteStatus = Literal["chosen", "proven", "failed", "not-tried"]
 
 @dataclass
 class Step:
-    """One stage on one route."""
+    """One stage on one route.
+
+    `seconds` is what the step took in this run, its proof included; `stage_seconds` and
+    `peak_memory` are those of the stage when it was made, which may have been an earlier run.
+    """
 
     stage: str
     toolchain: str
     status: StepStatus
     seconds: float = 0.0
+    stage_seconds: float = 0.0
     peak_memory: int = 0
     log: str = ""
     proof: Proof | None = None
@@ -34,6 +39,7 @@ class Step:
             "toolchain": self.toolchain,
             "status": self.status,
             "seconds": round(self.seconds, 3),
+            "stage_seconds": round(self.stage_seconds, 3),
             "peak_memory": self.peak_memory,
             "log": self.log,
             "proof": None if self.proof is None else self.proof.to_json(),
@@ -64,6 +70,11 @@ class Trial:
     @property
     def ops(self) -> int:
         return int(self.steps[-1].summary.get("ops", 0)) if self.steps else 0
+
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of its proofs, each once."""
+        proofs = [self.proof, *(step.proof for step in self.steps)]
+        return tuple(dict.fromkeys(note for proof in proofs if proof for note in proof.notes))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -124,12 +124,11 @@ def _send(results: io.BufferedWriter, answer: dict[str, Any]) -> None:
 
 
 def _flush() -> None:
-    """Out with what is buffered, in Python and in C, while the log is still this job's."""
+    """Out with what a framework's own streams hold back, while the log is still this job's."""
     for stream in (sys.stdout, sys.stderr):
         # A framework may have put anything in their place, or closed them.
         with contextlib.suppress(Exception):
             stream.flush()
-    ctypes.CDLL(None).fflush(None)
 
 
 def _open_log(path: str) -> None:

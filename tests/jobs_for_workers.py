@@ -43,7 +43,8 @@ def talk(words: str) -> None:
 
 
 def talk_and_crash(words: str) -> None:
-    print(words)  # noqa: T201 - what frameworks do
+    print(f"{words} in Python")  # noqa: T201 - what frameworks do
+    ctypes.CDLL(None).printf(f"{words} in C\n".encode())
     ctypes.string_at(0)
 
 

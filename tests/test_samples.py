@@ -61,6 +61,13 @@ def test_floats_come_in_several_scales_up_to_more_than_pixels() -> None:
     assert max(largest) > 1000
 
 
+def test_far_samples_are_those_beyond_the_scale_of_one(npz: Path) -> None:
+    samples = SampleSource().make(signature(Port("x", (1, 1000), "float32")))
+    far = [number for number, sample in enumerate(samples) if abs(sample["x"]).max() > 100]
+    assert list(SampleSource().far()) == far
+    assert list(SampleSource(npz).far()) == []
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "int64", "float32"])
 def test_indices_stay_below_their_table(dtype: str) -> None:
     samples = SampleSource().make(signature(Port("ids", (1, 400), dtype, high=10)))

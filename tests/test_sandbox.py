@@ -39,6 +39,7 @@ Call = Callable[..., Answer]
 def python(monkeypatch: pytest.MonkeyPatch) -> Interpreter:
     """This interpreter as a toolchain, with the jobs of the tests on its path."""
     monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     return interpreters.current("tests")
 
 
@@ -175,7 +176,7 @@ def test_crash_is_named_and_ends_only_its_job(
 def test_last_words_before_a_crash_are_kept(call: Call, log: Path) -> None:
     with pytest.raises(StageCrashed) as caught:
         call("talk_and_crash", words="op 17 of 20")
-    assert caught.value.details["tail"] == ["op 17 of 20"]
+    assert caught.value.details["tail"] == ["op 17 of 20 in Python", "op 17 of 20 in C"]
     assert str(log) in caught.value.hint
 
 
@@ -278,6 +279,36 @@ def test_network_is_cut_but_for_the_loopback_inside(call: Call, workers: Workers
     assert outside == "ConnectionRefusedError"
     assert call("connect", host="192.0.2.1", port=80).value == "OSError"
     assert call("talk_to_self").value == "connected"
+
+
+AS_NOBODY = """
+import sys
+code = {"__name__": "worker"}
+exec(compile(open(0).read(), "worker.py", "exec"), code)
+print(code["cut_network"](), code["os"].getuid())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="becomes another user: run as root"
+)
+def test_user_without_rights_is_cut_off_too_and_stays_who_he_is() -> None:
+    candidates = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
+    source = (HERE.parent / "edgepipe" / "worker.py").read_text()
+    for python in candidates:
+        try:
+            done = subprocess.run(
+                [python, "-I", "-c", AS_NOBODY], cwd="/", user=65534, group=65534, extra_groups=[],
+                input=source, capture_output=True, text=True,
+            )  # fmt: skip
+        except OSError:  # A Python below root's home is out of his reach.
+            continue
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() in (["True", "65534"], ["False", "65534"])
+        if done.stdout.startswith("False"):
+            pytest.skip("this kernel lets no user without rights into a network namespace")
+        return
+    pytest.skip("there is no Python that another user can run")
 
 
 def test_temporary_folder_is_its_own_and_goes_with_it(

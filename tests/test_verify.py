@@ -15,7 +15,7 @@ from edgepipe.artifact import Port, Signature
 from edgepipe.errors import OptionError
 from edgepipe.figures import relative_error, sqnr_db
 from edgepipe.proof import PERFECT_DB, WORST_ERROR, Proof, Tolerance
-from edgepipe.verify import compare
+from edgepipe.verify import compare, without_overflows
 
 Array = NDArray[Any]
 Samples = list[dict[str, Array]]
@@ -211,6 +211,24 @@ def test_model_that_gives_only_nan_proves_nothing() -> None:
     assert refused(runs(y), runs(y), "nothing but NaN or infinity in output 'y'")
 
 
+@pytest.mark.parametrize(("far", "left"), [([], 4), ([2, 3], 3), ([0, 1], 4)])
+def test_only_far_samples_may_overflow(far: list[int], left: int) -> None:
+    y = noise(4, 1, 8)
+    broken = y.copy()
+    broken[3, 0, 1] = math.inf
+    reference, candidate, notes = without_overflows(runs(y), runs(broken), far)
+    assert len(reference) - 1 == len(candidate) - 1 == left
+    assert prove(reference, candidate).proven is (left == 3)
+    assert bool(notes) is (left == 3)
+
+
+def test_far_samples_that_overflow_on_both_sides_are_left_to_the_comparison() -> None:
+    y = noise(4, 1, 8)
+    y[3, 0, 1] = math.inf
+    reference, candidate, notes = without_overflows(runs(y), runs(y), [3])
+    assert (len(reference), len(candidate), notes) == (5, 5, ())
+
+
 # (4) noise and error
 
 
@@ -330,6 +348,12 @@ def test_random_model_is_seen_beside_a_nan_of_its_own() -> None:
     reference = runs(y)
     reference[-1]["y"][0, 3] += 1
     assert refused(reference, runs(y), "the model itself is random")
+
+
+def test_nan_that_comes_and_goes_is_random() -> None:
+    reference = runs(noise(3, 1, 8))
+    reference[-1]["y"][0, 3] = math.nan
+    assert refused(reference, runs(noise(3, 1, 8)), "the model itself is random")
 
 
 def test_random_output_is_blamed_on_the_converter() -> None:

@@ -71,7 +71,7 @@ class Progress:
         words = f"  {mark} {step.stage:<30} {step.seconds:6.1f} s  {step.status:<8}"
         if step.proof is not None and step.proof.proven:
             words += f" proven, {step.proof.sqnr_db:.0f} dB"
-        if step.peak_memory:
+        if step.peak_memory and step.status != "kept":
             words += f", {process_memory.words(step.peak_memory)}"
         self._line(words)
         if step.error is not None:
