@@ -183,7 +183,7 @@ def _take_step(
     except EdgepipeError as error:
         error.details.setdefault("stage", stage.name)
         step.error = error
-        if step.status not in ("unproven",):
+        if step.status != "unproven":
             step.status = "failed"
         step.log = step.log or str(error.details.get("log", ""))
         step.peak_memory = step.peak_memory or int(error.details.get("peak", 0))
