@@ -146,6 +146,11 @@ def test_every_toolchain_has_its_file_and_its_lock() -> None:
     assert {path.stem for path in folder.glob("*.lock")} == set(catalog.TOOLCHAINS)
 
 
+def test_make_test_installs_every_toolchain() -> None:
+    (listed,) = re.findall(r"^TOOLCHAINS := (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert set(listed.split()) == set(catalog.TOOLCHAINS)
+
+
 @pytest.mark.parametrize("name", catalog.TARGETS)
 def test_target_is_reached_from_every_format_before_it(name: str) -> None:
     from edgepipe.plan import routes_between
