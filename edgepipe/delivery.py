@@ -72,19 +72,28 @@ def write_models(folder: Path, chosen: Candidate) -> list[Written]:
 
 def _copy_model(artifact: Artifact, target: Path) -> None:
     """Aside, then renamed: a killed run leaves the old file or the new one."""
-    if artifact.format is Format.ONNX:
+    alone = len(list(artifact.path.parent.iterdir())) == 1
+    if artifact.format is Format.ONNX and not alone:
         for file in onnx_file.external_files(artifact.path):
             _copy_file(file, target.parent / file.name)
     _copy_file(artifact.path, target)
 
 
 def _copy_file(source: Path, target: Path) -> None:
+    if _is_copy(source, target):
+        return  # Writing 14 MB again took a fifth of a run that had everything else kept.
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         shutil.copyfile(source, partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_copy(source: Path, target: Path) -> bool:
+    import filecmp
+
+    return target.is_file() and filecmp.cmp(source, target, shallow=False)
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> Path:

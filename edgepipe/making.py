@@ -31,6 +31,9 @@ Ahead = Callable[[], None]
 REMEMBERED = (StageFailed, BrokenOutput)
 """Failures that the same inputs give again; a crash or a time-out may not come back."""
 
+PASSING = ("ImportError", "ModuleNotFoundError", "OSError", "PermissionError", "FileNotFoundError")
+"""What a tool raises over the state of the machine, not over the model."""
+
 
 def nothing_ahead() -> None:
     """There is no next worker to start."""
@@ -100,7 +103,8 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
         try:
             return _run(session, stage, artifact, options.key(), folder, log)
         except REMEMBERED as error:
-            _remember(session, key, error)
+            if error.details.get("type") not in PASSING:
+                _remember(session, key, error)
             raise
 
     entry = session.fetch(key, run, f"{stage.name} of {artifact.path.name}")
@@ -131,7 +135,7 @@ def _run(
         stage.toolchain,
         "edgepipe.work:run_stage",
         log,
-        stage=stage.name,
+        stage=catalog.STAGES[stage.name],
         artifact=artifact.to_json(),
         options=options,
         workdir=str(folder),

@@ -296,6 +296,7 @@ def _read_answer(answer: dict[str, Any], peak: int, log: Path) -> Answer:
             )
         raise StageFailed(
             f"{failure['type']}: {shorten(failure['message'])}",
+            type=failure["type"],
             log=str(log),
             peak=max(answer["peak"], peak),
             tail=tail(log),

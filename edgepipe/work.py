@@ -11,6 +11,7 @@ from edgepipe.artifact import Artifact
 
 if TYPE_CHECKING:
     from edgepipe.runner import Tensors
+    from edgepipe.stage import Stage
 
 
 def preload(modules: list[str]) -> None:
@@ -27,8 +28,9 @@ def describe(artifact: dict[str, Any]) -> dict[str, Any]:
 def run_stage(
     stage: str, artifact: dict[str, Any], options: dict[str, Any], workdir: str
 ) -> dict[str, Any]:
-    runnable = catalog.stage(stage)
-    typed = runnable.options.from_settings(options, stage)
+    """`stage` is the dotted name of its class."""
+    runnable: Stage = catalog.load(stage)()
+    typed = runnable.options.from_settings(options, runnable.name)
     return runnable.run(Artifact.from_json(artifact), typed, Path(workdir)).to_json()
 
 

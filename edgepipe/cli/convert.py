@@ -71,7 +71,7 @@ def run_options(command: Command) -> Command:
             click.option("--explore", is_flag=True, help="Try all routes and keep the best."),
             click.option(
                 "--keep-layout", is_flag=True,
-                help="Keep channels-first inputs and outputs as they are.",
+                help="Keep channels-first inputs as they are.",
             ),
             click.option(
                 "-O", "--option", "options", multiple=True, metavar="STAGE.FIELD=VALUE",

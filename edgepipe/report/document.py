@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 import time
@@ -54,7 +55,7 @@ class Account:
 def of(account: Account, session: Session, folder: Path) -> dict[str, Any]:
     """The report as JSON-able data."""
     error = account.error
-    return {
+    report = {
         "schema": SCHEMA,
         "edgepipe": __version__,
         "status": "done" if error is None else "failed",
@@ -83,6 +84,9 @@ def of(account: Account, session: Session, folder: Path) -> dict[str, Any]:
         "workers": session.workers_started,
         "network_cut": session.isolated,
     }
+    # As it will be read back: lists for tuples, and nothing that JSON can't say.
+    plain: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False))
+    return plain
 
 
 def _request(request: Request) -> dict[str, Any]:
