@@ -129,7 +129,8 @@ def _described(session: Session, source: Artifact, request: Request, route: Rout
     specs = [inputs.parse(text) for text in request.inputs]
     session.listener.step_started(route.name, "read", str(source.format))
     described = making.describe(session, source, lambda: pipeline.warm_first(session, route))
-    pinned = inputs.pin(described.signature, specs)
+    optional = described.facts.get("optional_inputs", ())
+    pinned = inputs.pin(described.signature, specs, optional)
     return source.with_signature(pinned)
 
 

@@ -44,8 +44,16 @@ def parse(text: str) -> InputSpec:
     return InputSpec(name if equals else "", shape, dtype if colon else None)
 
 
-def pin(signature: Signature, specs: Sequence[InputSpec]) -> Signature:
-    """Close every open dimension of the inputs, with what was given and what can be inferred."""
+def pin(
+    signature: Signature, specs: Sequence[InputSpec], optional: Sequence[str] = ()
+) -> Signature:
+    """Close every open dimension of the inputs, with what was given and what can be inferred.
+
+    `optional` names inputs that the model can do without; one becomes an input when it is named.
+    """
+    named = {spec.name for spec in specs}
+    wanted = [Port(name, None, "float32") for name in optional if name in named]
+    signature = replace(signature, inputs=(*signature.inputs, *wanted))
     if not signature.inputs:
         raise InputError("the model has no inputs: there is nothing to feed it")
     by_name = _assign(signature, specs)

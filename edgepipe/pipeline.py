@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from edgepipe import catalog, making, process_memory, toolchain
 from edgepipe.artifact import Artifact, Format
-from edgepipe.errors import EdgepipeError, NoRouteLeft, StageError, Unproven, UnsupportedModel
+from edgepipe.errors import (
+    EdgepipeError,
+    NoRouteLeft,
+    SamplesError,
+    StageError,
+    Unproven,
+    UnsupportedModel,
+)
 from edgepipe.plan import Route
 from edgepipe.session import Session
 from edgepipe.story import Step, Trial
@@ -177,6 +184,9 @@ def _take_step(
             session, before, made.artifact, made.product
         )
         step.notes += step.proof.notes
+        if step.proof.reference_failed and index == 0:
+            # Every route begins with this model; another one would end in the same place.
+            raise SamplesError(step.proof.why())
         if not step.proof.proven:
             step.status = "unproven"
             raise Unproven(f"{stage.name} changed what the model computes: {step.proof.why()}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgepipe.errors import OptionError
 
-REVISION = 3
+REVISION = 4
 """Raised when `verify` would judge the same outputs otherwise."""
 PERFECT_DB = 200.0
 """Stands for no error at all, so that a figure can be printed, compared and kept as JSON."""
@@ -43,13 +43,17 @@ class OutputProof:
 
 @dataclass(frozen=True)
 class Proof:
-    """The outcome for an arrow. `failures` empty means proven."""
+    """The outcome for an arrow. `failures` empty means proven.
+
+    `reference_failed`: the fault is with what came in, so nothing can be said of what came out.
+    """
 
     samples: int
     outputs: tuple[OutputProof, ...] = ()
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     permutations: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
+    reference_failed: bool = False
 
     @property
     def proven(self) -> bool:
@@ -83,4 +87,5 @@ class Proof:
             failures=tuple(data["failures"]),
             notes=tuple(data["notes"]),
             permutations=permutations,
+            reference_failed=data["reference_failed"],
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,6 @@ from edgepipe import catalog, identify, onnx_file
 from edgepipe.artifact import Artifact, Format, Loading, digest_file, digest_path
 from edgepipe.code_digest import code_digest
 from edgepipe.errors import ModelNotFound, OptionError, UnknownName
-
-TORCH_FORMATS = (
-    Format.TORCH_EXPORT,
-    Format.TORCHSCRIPT,
-    Format.TORCH_PICKLE,
-    Format.TORCH_SOURCE,
-)
-KERAS_FORMATS = (Format.KERAS, Format.KERAS_H5, Format.SAVED_MODEL)
 
 
 @dataclass(frozen=True)
@@ -37,6 +29,7 @@ class Request:
     weights: str | Path | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
     python_path: tuple[str, ...] = ()
+    submodule: str = ""
     custom_objects: str = ""
     trust: bool = False
     route: str = ""
@@ -128,6 +121,13 @@ def open_model(request: Request, scratch: Path) -> Artifact:
         return _from_factory(loading, scratch)
     path = Path(request.model).expanduser().absolute()
     format = identify.identify(path)
+    if request.submodule:
+        if format is not Format.TORCHSCRIPT:
+            raise OptionError(
+                f"--submodule belongs to TorchScript, received {request.submodule!r} with {format}",
+                hint="code can name the part itself: --model package.module:factory.",
+            )
+        loading = replace(loading, factory=request.submodule)
     return Artifact(path, format, digest_model(path, format), loading=loading)
 
 

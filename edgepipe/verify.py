@@ -59,7 +59,7 @@ def compare(
         return Proof(max(samples, 0), failures=failures)
     usable, failures, notes = _usable(reference)
     if failures:
-        return Proof(samples, failures=failures)
+        return Proof(samples, failures=failures, reference_failed=True)
     proofs, permutations = [], {}
     for port in ends.outputs:
         column = [sample[port.name] for sample in candidate]

@@ -16,7 +16,7 @@ import pytest
 import edgepipe
 from edgepipe import catalog, sandbox, tensors, worker_environment
 from edgepipe.artifact import Artifact, Format, Signature
-from edgepipe.errors import ToolchainMissing, UnknownName
+from edgepipe.errors import SamplesError, ToolchainMissing, UnknownName
 from edgepipe.figures import sqnr_db
 from edgepipe.post_mortem import Limits
 from edgepipe.toolchain import find
@@ -394,3 +394,43 @@ def test_broken_output_is_caught_and_the_next_route_taken(
     assert result.route != "tf2onnx+onnx2tf"
     assert result.sqnr_db is not None
     assert result.sqnr_db > 90
+
+
+def test_part_of_a_torchscript_file_can_be_named(
+    build: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    code = """
+import torch
+class Outer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(4, 2)
+    def forward(self, x):
+        return self.inner(x) + 1
+torch.jit.trace(Outer(), torch.zeros(1, 4)).save("outer.pt")
+"""
+    result = edgepipe.convert(
+        build("torch", code) / "outer.pt",
+        out=tmp_path / "out",
+        submodule="inner",
+        inputs=["1x4"],
+        target="onnx",
+    )
+    assert result.report["routes"][0]["steps"][-1]["summary"]["by_type"] == {"Gemm": 1}
+
+
+def test_a_model_that_says_nothing_on_noise_asks_for_real_samples(
+    build: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    code = """
+import onnx
+from onnx import TensorProto, helper
+x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+nodes = [helper.make_node("Sub", ["x", "x"], ["z"]), helper.make_node("Div", ["z", "z"], ["y"])]
+graph = helper.make_graph(nodes, "g", [x], [y])
+opset = [helper.make_opsetid("", 13)]
+onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), "nan.onnx")
+"""
+    with pytest.raises(SamplesError, match="NaN"):
+        edgepipe.convert(build("edge", code) / "nan.onnx", out=tmp_path / "out")

@@ -38,6 +38,10 @@ def model_options(command: Command) -> Command:
                 help="Where your code is (default: the current folder). Again for more.",
             ),
             click.option(
+                "--submodule", default="", metavar="NAME",
+                help="Convert only this part of a TorchScript file.",
+            ),
+            click.option(
                 "--custom-objects", default="", metavar="PACKAGE.MODULE",
                 help="Module with a Keras model's own layers; runs code, so needs --trust.",
             ),
