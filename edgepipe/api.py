@@ -10,7 +10,7 @@ from typing import Any
 
 from edgepipe import catalog, delivery, inputs, making, pipeline, toolchain
 from edgepipe.artifact import Artifact, Format
-from edgepipe.errors import EdgepipeError, NoRouteLeft
+from edgepipe.errors import EdgepipeError, NoRouteLeft, UnsupportedModel
 from edgepipe.identify import suffix_note
 from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
@@ -129,9 +129,21 @@ def _described(session: Session, source: Artifact, request: Request, route: Rout
     specs = [inputs.parse(text) for text in request.inputs]
     session.listener.step_started(route.name, "read", str(source.format))
     described = making.describe(session, source, lambda: pipeline.warm_first(session, route))
+    _check_float(source, described)
     optional = described.facts.get("optional_inputs", ())
     pinned = inputs.pin(described.signature, specs, optional)
     return source.with_signature(pinned)
+
+
+def _check_float(source: Artifact, described: Description) -> None:
+    """What is quantized already can't be delivered as float32: nothing gives back what it lost."""
+    count = described.facts.get("quantized_tensors")
+    if source.format is Format.TFLITE and count:
+        raise UnsupportedModel(
+            f"{source.path.name} is quantized: {count} of its tensors are stored as integers,"
+            " and a float TFLite is needed to start from",
+            hint="give the float model that it was made of.",
+        )
 
 
 def _warnings(source: Artifact) -> list[str]:

@@ -65,9 +65,21 @@ def write_models(folder: Path, chosen: Candidate) -> list[Written]:
         for name, artifact in pipeline.worth_keeping(chosen).items():
             _copy_model(artifact, folder / name)
             written.append(Written(folder / name, artifact, size_of(folder / name)))
+        for name in _of_earlier_run(folder) - {item.path.name for item in written}:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return written
+
+
+def _of_earlier_run(folder: Path) -> set[str]:
+    """What the report that is there says was written: left over, it would pass for this run's."""
+    known = set(pipeline.DELIVERED.values())
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return {str(item["path"]) for item in report["outputs"]} & known
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _copy_model(artifact: Artifact, target: Path) -> None:

@@ -25,6 +25,7 @@ from edgepipe.story import Step, Trial
 MEMORY_OF_A_ROUTE = 4 << 30
 """What the frameworks of one route were seen to take, at most, for a model of 100 MB."""
 LATENCY_REPEATS = 20
+DELIVERED = {Format.ONNX: "model.onnx", Format.TFLITE: "model_float32.tflite"}
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,11 @@ def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> l
     """Walk one route to its end; every arrow made and proven."""
     artifacts = [source]
     for index, stage in enumerate(route.stages):
-        cleaner = stage.target is artifacts[-1].format
         try:
             artifacts.append(_take_step(session, route, index, artifacts[-1], trial))
         except (StageError, UnsupportedModel):
-            if not cleaner:
+            if trial.steps[-1].status != "left-out":
                 raise
-            trial.steps[-1].status = "left-out"
     if len(artifacts) == 1:
         # Nothing to convert, but nothing unproven passes either: it must load, run and repeat.
         _, trial.proof, _ = making.prove(session, source, source, None)
@@ -193,7 +192,9 @@ def _take_step(
     except EdgepipeError as error:
         error.details.setdefault("stage", stage.name)
         step.error = error
-        if step.status != "unproven":
+        if stage.source is stage.target and isinstance(error, (StageError, UnsupportedModel)):
+            step.status = "left-out"  # A cleaner's: the route goes on with what it was given.
+        elif step.status != "unproven":
             step.status = "failed"
         step.log = step.log or str(error.details.get("log", ""))
         step.peak_memory = step.peak_memory or int(error.details.get("peak", 0))
@@ -256,9 +257,8 @@ def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:
 
 def worth_keeping(candidate: Candidate) -> dict[str, Artifact]:
     """What goes to the user's folder, by name; of several ONNX files on the way, the last."""
-    names = {Format.ONNX: "model.onnx", Format.TFLITE: "model_float32.tflite"}
     return {
-        names[artifact.format]: artifact
+        DELIVERED[artifact.format]: artifact
         for artifact in candidate.artifacts
-        if artifact.format in names
+        if artifact.format in DELIVERED
     }

@@ -434,3 +434,14 @@ onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), "nan.onnx
 """
     with pytest.raises(SamplesError, match="NaN"):
         edgepipe.convert(build("edge", code) / "nan.onnx", out=tmp_path / "out")
+
+
+def test_files_of_an_earlier_run_do_not_pass_for_this_ones(
+    build: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    model = build("keras", KERAS) / "net.h5"
+    edgepipe.convert(model, out=tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    edgepipe.convert(model, out=tmp_path / "out", route="tflite-converter")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"model_float32.tflite", "report.json", "mine.txt"}

@@ -108,12 +108,14 @@ def _say(error: EdgepipeError) -> None:
         details = {k: v for k, v in error.details.items() if k not in ("traceback", "trials")}
         document = {**error.to_json(), "details": details, "exit_code": error.exit_code}
         click.echo(json.dumps(document, indent=2, default=str))
+    from edgepipe.cli.folding import fold
+
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(error.message, err=True)
+    click.echo(fold(f"error: {error.message}")[len("error: ") :], err=True)
     for line in error.details.get("tail", []):
         click.echo(f"  | {line}", err=True)
     if error.hint:
-        click.echo(f"  → {error.hint}", err=True)
+        click.echo(fold(f"  → {error.hint}"), err=True)
     for name in ("log", "report"):
         if error.details.get(name) and error.details[name] not in error.message + error.hint:
             click.echo(f"  {name}: {error.details[name]}", err=True)

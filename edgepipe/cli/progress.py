@@ -10,6 +10,7 @@ from types import TracebackType
 import click
 
 from edgepipe import process_memory
+from edgepipe.cli.folding import columns, fold
 from edgepipe.story import Step, Trial
 
 MARKS = {"made": "✓", "kept": "=", "failed": "✗", "unproven": "✗", "left-out": "-"}
@@ -68,15 +69,17 @@ class Progress:
         with self._lock:
             self._running.pop(route, None)
         mark = click.style(MARKS[step.status], fg=COLOURS[step.status])
-        words = f"  {mark} {step.stage:<30} {step.seconds:6.1f} s  {step.status:<8}"
+        facts = []
         if step.proof is not None and step.proof.proven:
-            words += f" proven, {step.proof.sqnr_db:.0f} dB"
-        if step.peak_memory and step.status != "kept":
-            words += f", {process_memory.words(step.peak_memory)}"
-        self._line(words)
+            facts.append(f"proven, {step.proof.sqnr_db:.0f} dB")
+        remembered = step.error is not None and step.error.details.get("kept")
+        if step.peak_memory and step.status != "kept" and not remembered:
+            facts.append(process_memory.words(step.peak_memory))
+        words = f"  {mark} {step.stage:<30} {step.seconds:6.1f} s  {step.status:<8}"
+        self._line(f"{words} {', '.join(facts)}".rstrip())
         if step.error is not None:
-            kept = " (seen in an earlier run)" if step.error.details.get("kept") else ""
-            self._line(f"      {step.error.message}{kept}")
+            told = " (seen in an earlier run)" if remembered else ""
+            self._line(fold(f"      {step.error.message}{told}"))
             if step.log:
                 self._line(f"      log: {step.log}")
         if self.verbose:
@@ -87,7 +90,7 @@ class Progress:
             self._line(f"  ✗ {trial.reason}")
 
     def note(self, text: str) -> None:
-        self._line(click.style("note: ", fg="yellow") + text)
+        self._line(click.style("note: ", fg="yellow") + fold(f"note: {text}")[len("note: ") :])
 
     def _tell(self, step: Step) -> None:
         from pathlib import Path
@@ -114,16 +117,10 @@ class Progress:
                 parts = [f"{what} {now - start:.0f} s" for what, start in self._running.values()]
                 self._wipe()
                 if parts:
-                    width = _width() - 3
+                    width = columns() - 3
                     sys.stderr.write(("… " + " · ".join(parts))[:width])
                 sys.stderr.flush()
 
     def _wipe(self) -> None:
         if self.live:
             sys.stderr.write("\r\x1b[K")
-
-
-def _width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns

@@ -40,6 +40,7 @@ class TfliteRunner(Runner):
             "split_activations": found.split_activations,
             "normalizations": found.normalizations,
             "inserted": found.inserted,
+            "quantized_tensors": model.quantized(),
             "subgraphs": len(model.subgraphs),
             "metadata": list(model.metadata),
             "description": model.description,

@@ -111,6 +111,14 @@ class TfliteModel:
                     seen[tensor.buffer] = math.prod(tensor.shape)
         return sum(seen.values())
 
+    def quantized(self) -> int:
+        """Tensors that are stored as integers and stand for real numbers."""
+        return sum(
+            tensor.quantization is not None and "int" in tensor.dtype
+            for graph in self.subgraphs
+            for tensor in graph.tensors
+        )
+
     def signature(self) -> Signature:
         """The ends of the main subgraph, by the names that its signature gives where it has one."""
         inputs, outputs = self._given_names()
