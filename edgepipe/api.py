@@ -26,6 +26,8 @@ from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 
+WIDE_INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -94,6 +96,9 @@ def run(request: Request, listener: Listener) -> Result:
         for text in warnings:
             listener.note(text)
         source = _described(session, source, request, found[0])
+        for text in _guessed_ranges(source, session.samples):
+            warnings.append(text)
+            listener.note(text)
         account = Account(request, source, (), (), 0.0, warnings)
         try:
             outcome = pipeline.run(session, source, found, request.explore, bool(request.route))
@@ -132,6 +137,8 @@ def _described(session: Session, source: Artifact, request: Request, route: Rout
     _check_float(source, described)
     optional = described.facts.get("optional_inputs", ())
     pinned = inputs.pin(described.signature, specs, optional)
+    if session.samples.file is not None:
+        session.samples.make(pinned)  # Refuses now what would be found after the first step.
     return source.with_signature(pinned)
 
 
@@ -144,6 +151,16 @@ def _check_float(source: Artifact, described: Description) -> None:
             " and a float TFLite is needed to start from",
             hint="give the float model that it was made of.",
         )
+
+
+def _guessed_ranges(source: Artifact, samples: SampleSource) -> list[str]:
+    """A proof on made-up integers is a weak one, where nothing tells which ones the model takes."""
+    return [
+        f"nothing says which values input {port.name!r} ({port.dtype}) takes: the proofs feed it"
+        " 0 and 1 only, and say little of others; give real ones with --samples"
+        for port in source.ends().inputs
+        if samples.file is None and port.high is None and port.dtype in WIDE_INTEGERS
+    ]
 
 
 def _warnings(source: Artifact) -> list[str]:
@@ -175,7 +192,8 @@ def _report_failure(
     """The story is worth having when nothing came of it, too."""
     report = document.of(replace(account, error=error, seconds=seconds), session, folder)
     report["routes"] = error.details.get("trials", [])
-    with contextlib.suppress(EdgepipeError):  # The first error is the one to show.
+    with contextlib.suppress(EdgepipeError, OSError):  # The first error is the one to show.
+        delivery.clear_earlier(folder, set())
         error.details["report"] = str(delivery.write_report(folder, report))
 
 

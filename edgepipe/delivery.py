@@ -65,15 +65,20 @@ def write_models(folder: Path, chosen: Candidate) -> list[Written]:
         for name, artifact in pipeline.worth_keeping(chosen).items():
             _copy_model(artifact, folder / name)
             written.append(Written(folder / name, artifact, size_of(folder / name)))
-        for name in _of_earlier_run(folder) - {item.path.name for item in written}:
-            (folder / name).unlink(missing_ok=True)
+        clear_earlier(folder, {item.path.name for item in written})
     except OSError as error:
         raise _unwritable(folder, error) from error
     return written
 
 
+def clear_earlier(folder: Path, kept: set[str]) -> None:
+    """Take away what an earlier run wrote: beside a new report it would pass for this run."""
+    for name in _of_earlier_run(folder) - kept:
+        (folder / name).unlink(missing_ok=True)
+
+
 def _of_earlier_run(folder: Path) -> set[str]:
-    """What the report that is there says was written: left over, it would pass for this run's."""
+    """What the report that is there says was written."""
     known = set(pipeline.DELIVERED.values())
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))

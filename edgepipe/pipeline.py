@@ -148,7 +148,7 @@ def _try(session: Session, source: Artifact, route: Route) -> tuple[Trial, Candi
 def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> list[Artifact]:
     """Walk one route to its end; every arrow made and proven."""
     artifacts = [source]
-    for index, stage in enumerate(route.stages):
+    for index in range(len(route.stages)):
         try:
             artifacts.append(_take_step(session, route, index, artifacts[-1], trial))
         except (StageError, UnsupportedModel):
@@ -192,7 +192,7 @@ def _take_step(
     except EdgepipeError as error:
         error.details.setdefault("stage", stage.name)
         step.error = error
-        if stage.source is stage.target and isinstance(error, (StageError, UnsupportedModel)):
+        if stage.target is before.format and isinstance(error, (StageError, UnsupportedModel)):
             step.status = "left-out"  # A cleaner's: the route goes on with what it was given.
         elif step.status != "unproven":
             step.status = "failed"

@@ -69,6 +69,8 @@ class Request:
             raise UnknownName.of(
                 f"precision for target {self.target}", self.precision, goal.precisions
             )
+        if self.seed < 0:
+            raise OptionError(f"--seed takes a number from 0 on, received {self.seed}")
         if self.route and self.explore:
             raise OptionError(
                 "--route and --explore exclude each other",

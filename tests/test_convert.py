@@ -16,7 +16,7 @@ import pytest
 import edgepipe
 from edgepipe import catalog, sandbox, tensors, worker_environment
 from edgepipe.artifact import Artifact, Format, Signature
-from edgepipe.errors import SamplesError, ToolchainMissing, UnknownName
+from edgepipe.errors import NoRouteLeft, SamplesError, ToolchainMissing, UnknownName
 from edgepipe.figures import sqnr_db
 from edgepipe.post_mortem import Limits
 from edgepipe.toolchain import find
@@ -445,3 +445,30 @@ def test_files_of_an_earlier_run_do_not_pass_for_this_ones(
     edgepipe.convert(model, out=tmp_path / "out", route="tflite-converter")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"model_float32.tflite", "report.json", "mine.txt"}
+
+
+def test_a_failed_run_leaves_no_older_model_behind(
+    build: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    edgepipe.convert(build("keras", KERAS) / "net.h5", out=tmp_path / "out")
+    with pytest.raises(NoRouteLeft):
+        edgepipe.convert(build("edge", ONNX) / "old.onnx", out=tmp_path / "out", min_sqnr=199.9)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "failed"
+
+
+def test_says_that_a_proof_on_guessed_integers_is_weak(
+    build: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    code = """
+import onnx
+from onnx import TensorProto, helper
+x = helper.make_tensor_value_info("ids", TensorProto.INT32, [1, 4])
+y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+graph = helper.make_graph([helper.make_node("Cast", ["ids"], ["y"], to=1)], "g", [x], [y])
+opset = [helper.make_opsetid("", 13)]
+onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), "ids.onnx")
+"""
+    model = build("edge", code) / "ids.onnx"
+    result = edgepipe.convert(model, out=tmp_path / "out", target="onnx")
+    assert any("'ids'" in text and "--samples" in text for text in result.report["warnings"])
