@@ -16,7 +16,6 @@ from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
 from edgepipe.plan import Route, pick, routes_between
 from edgepipe.post_mortem import Limits
-from edgepipe.proof import Tolerance
 from edgepipe.report import document
 from edgepipe.report.document import Account
 from edgepipe.request import Request, open_model
@@ -25,8 +24,6 @@ from edgepipe.samples import SampleSource
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
-
-WIDE_INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,10 @@ class Result:
 
     @property
     def sqnr_db(self) -> float | None:
-        """The proof from end to end; None where there was nothing to prove."""
+        """The proof from end to end; None where nothing was made, so that nothing was compared."""
         chosen = next(item for item in self.report["routes"] if item["status"] == "chosen")
+        if not chosen["steps"]:
+            return None
         proofs = [chosen["end_to_end"], *(step["proof"] for step in chosen["steps"])]
         return next((float(proof["sqnr_db"]) for proof in proofs if proof), None)
 
@@ -95,8 +94,8 @@ def run(request: Request, listener: Listener) -> Result:
         warnings = _warnings(source)
         for text in warnings:
             listener.note(text)
-        source = _described(session, source, request, found[0])
-        for text in _guessed_ranges(source, session.samples):
+        source, open_ends = _described(session, source, request, found[0])
+        for text in (*open_ends, *_guessed_ranges(source, session.samples)):
             warnings.append(text)
             listener.note(text)
         account = Account(request, source, (), (), 0.0, warnings)
@@ -115,22 +114,21 @@ def _session(request: Request, store: Store, listener: Listener) -> Session:
         seconds=request.stage_timeout or defaults.seconds,
         memory=int(request.stage_memory * (1 << 30)) if request.stage_memory else defaults.memory,
     )
-    tolerance = Tolerance()
-    if request.min_sqnr is not None:
-        tolerance = replace(tolerance, sqnr_db=request.min_sqnr)
     return Session(
         store,
         listener,
         SampleSource(samples, request.seed),
-        tolerance,
+        request.tolerance(),
         request.options,
         limits,
         request.retry,
     )
 
 
-def _described(session: Session, source: Artifact, request: Request, route: Route) -> Artifact:
-    """The source with every input's shape fixed, its outputs as far as they are known."""
+def _described(
+    session: Session, source: Artifact, request: Request, route: Route
+) -> tuple[Artifact, list[str]]:
+    """The source with every input's shape fixed, and what stays open in the file all the same."""
     specs = [inputs.parse(text) for text in request.inputs]
     session.listener.step_started(route.name, "read", str(source.format))
     described = making.describe(session, source, lambda: pipeline.warm_first(session, route))
@@ -139,7 +137,13 @@ def _described(session: Session, source: Artifact, request: Request, route: Rout
     pinned = inputs.pin(described.signature, specs, optional)
     if session.samples.file is not None:
         session.samples.make(pinned)  # Refuses now what would be found after the first step.
-    return source.with_signature(pinned)
+    open_ends = [
+        f"input {port.name!r} of {source.path.name} is open ({inputs.shape_words(port.shape)}) and"
+        " stays so: nothing is made of a file that is passed on as it is"
+        for port in described.signature.inputs
+        if not route.stages and port.shape is not None and not port.fixed
+    ]
+    return making.with_ranges(session, source.with_signature(pinned)), open_ends
 
 
 def _check_float(source: Artifact, described: Description) -> None:
@@ -154,12 +158,12 @@ def _check_float(source: Artifact, described: Description) -> None:
 
 
 def _guessed_ranges(source: Artifact, samples: SampleSource) -> list[str]:
-    """A proof on made-up integers is a weak one, where nothing tells which ones the model takes."""
+    """A proof on made-up integers says little where nothing tells which ones the model takes."""
     return [
         f"nothing says which values input {port.name!r} ({port.dtype}) takes: the proofs feed it"
-        " 0 and 1 only, and say little of others; give real ones with --samples"
+        f" flags, small numbers and up to a million; give real ones with --samples"
         for port in source.ends().inputs
-        if samples.file is None and port.high is None and port.dtype in WIDE_INTEGERS
+        if samples.file is None and port.unbounded
     ]
 
 

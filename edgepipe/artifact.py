@@ -49,6 +49,12 @@ class Port:
     def fixed(self) -> bool:
         return self.shape is not None and None not in self.shape
 
+    @property
+    def unbounded(self) -> bool:
+        """Whether it takes integers too wide to feed them all, of which nothing bounds the use."""
+        wide = self.dtype.removeprefix("u") in ("int16", "int32", "int64")
+        return wide and self.high is None
+
     def given_shape(self) -> tuple[int | None, ...] | None:
         """The shape in the layout of the model that the user gave."""
         if self.shape is None or self.permutation is None:

@@ -18,30 +18,69 @@ TINY = 1e-30
 FLOOR = 1e-3
 """A sample whose output is smaller than this share of its range over all samples is measured
 against this share: a saturated sigmoid may give 1e-22 here and 2e-22 there."""
-CHANNEL_SLACK_DB, CHANNEL_FLOOR_DB, CHANNEL_ELEMENTS = 20, 30, 32
+CHANNEL_SLACK_DB, CHANNEL_FLOOR_DB, CHANNEL_ELEMENTS = 20, 30, 4
 """A channel may be this much worse than the whole output; noise this far below what the whole
-may have is no loss; and fewer elements than this are no channel."""
+may have is no loss; and fewer elements than this, over all samples, are no channel."""
+FLOAT_DB = 40
+"""Tolerances from here on are those of float arrows, of which small differences survive too."""
+LOST_SHARE = 0.25
+"""Noise of this share of what an element does across the samples has drowned it."""
 
 
 def lost_channels(
     pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], tolerance: Tolerance, floor: float
 ) -> list[str]:
-    """The worst channel along any axis, where it is lost beside the larger ones (4)."""
-    least_db = tolerance.sqnr_db - CHANNEL_SLACK_DB
-    allowed = 10 ** (-(tolerance.sqnr_db + CHANNEL_FLOOR_DB) / 20)
-    for wanted, received in pairs:
-        a, b = _finite_or_zero(wanted, received)
-        least_noise = (allowed * max(floor, float(np.max(np.abs(a), initial=0.0)))) ** 2
-        for axis, size in enumerate(a.shape):
-            if size < 2 or a.size // size < CHANNEL_ELEMENTS:
+    """The worst channel along any axis, where it is lost beside the larger ones (4).
+
+    Each sample on its own, where a channel has elements enough, and all of them together: of
+    `[1, 1, 6]` every element is a channel, seen once a sample.
+    """
+    for group in (*([pair] for pair in pairs), _alike(pairs)):
+        for axis in range(group[0][0].ndim) if group else ():
+            if group[0][0].shape[axis] < 2:
                 continue
-            others = tuple(other for other in range(a.ndim) if other != axis)
-            noise = np.mean(np.square(a - b), axis=others)
-            signal = np.mean(np.square(a), axis=others)
-            lost = (noise > least_noise) & (noise > signal * 10 ** (-least_db / 10))
+            count = len(group) * group[0][0].size // group[0][0].shape[axis]
+            if count < CHANNEL_ELEMENTS or (len(group) == 1 and count < 8 * CHANNEL_ELEMENTS):
+                continue
+            lost = _lost(group, axis, tolerance, floor)
             if lost.any():
                 return [f"index {int(np.argmax(lost))} of axis {axis} is lost beside larger ones"]
     return []
+
+
+def _alike(
+    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]],
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """All pairs, if they have one shape: an output may depend on the values for its own."""
+    shapes = {wanted.shape for wanted, _ in pairs}
+    return list(pairs) if len(shapes) == 1 and len(pairs) > 1 else []
+
+
+def _lost(
+    group: Sequence[tuple[NDArray[Any], NDArray[Any]]],
+    axis: int,
+    tolerance: Tolerance,
+    floor: float,
+) -> NDArray[np.bool_]:
+    """Which indices of the axis; every sample counts at its own scale."""
+    least_db = tolerance.sqnr_db - CHANNEL_SLACK_DB
+    allowed = 10 ** (-(tolerance.sqnr_db + CHANNEL_FLOOR_DB) / 20)
+    noises, signals, means, least = [], [], [], []
+    for wanted, received in group:
+        a, b = _finite_or_zero(wanted, received)
+        others = tuple(other for other in range(a.ndim) if other != axis)
+        with np.errstate(over="ignore"):
+            noises.append(np.mean(np.square(a - b), axis=others))
+            signals.append(np.mean(np.square(a), axis=others))
+        means.append(np.mean(a, axis=others))
+        least.append((allowed * max(floor, float(np.max(np.abs(a), initial=0.0)))) ** 2)
+    scale = np.array(least)[:, None]
+    noise, signal = np.mean(noises / scale, axis=0), np.mean(signals / scale, axis=0)
+    lost: NDArray[np.bool_] = (noise > 1) & (noise > signal * 10 ** (-least_db / 10))
+    if len(group) > 1 and tolerance.sqnr_db >= FLOAT_DB:
+        spread = np.mean(signals, axis=0) - np.square(np.mean(means, axis=0))
+        lost |= (noise > 1) & (np.mean(noises, axis=0) > LOST_SHARE * spread)
+    return lost
 
 
 def is_finite(array: NDArray[Any]) -> bool:
@@ -99,11 +138,15 @@ def relative_error(wanted: NDArray[Any], received: NDArray[Any], floor: float = 
     return min(WORST_ERROR, error / largest) if largest else WORST_ERROR
 
 
-def agreement_of(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float | None:
+def agreement_of(
+    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], tolerance: Tolerance
+) -> float | None:
     """The share of integers that are the same, or of rows with the same largest element.
 
-    Only rows where it is a clear one count; None where there are none.
+    Only rows count where it leads by more than the noise that is allowed; None where there are
+    none.
     """
+    lead = max(1e-3, 2 * 10 ** (-tolerance.sqnr_db / 20))
     same = total = 0
     for wanted, received in pairs:
         if wanted.dtype.kind != "f":
@@ -112,14 +155,14 @@ def agreement_of(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float | 
         elif wanted.ndim >= 2 and wanted.shape[-1] >= 2 and wanted.size:
             rows = wanted.reshape(-1, wanted.shape[-1])
             others = received.reshape(-1, wanted.shape[-1])
-            clear = _clear_rows(rows)
+            clear = _clear_rows(rows, lead)
             total += int(clear.sum())
             same += int((rows.argmax(-1) == others.argmax(-1))[clear].sum())
     return same / total if total else None
 
 
-def _clear_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
+def _clear_rows(rows: NDArray[Any], lead: float) -> NDArray[np.bool_]:
     top = np.partition(rows, -2, axis=-1)[:, -2:].astype(np.float64)
     with np.errstate(invalid="ignore"):  # Infinity less infinity is no clear lead.
-        clear: NDArray[np.bool_] = (top[:, 1] - top[:, 0]) > 1e-3 * max(largest_of(rows), TINY)
+        clear: NDArray[np.bool_] = (top[:, 1] - top[:, 0]) > lead * max(largest_of(rows), TINY)
     return clear

@@ -26,6 +26,8 @@ SETTABLE = (
     "explore",
     "keep_layout",
     "min_sqnr",
+    "max_error",
+    "min_agreement",
     "stage_timeout",
     "stage_memory",
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgepipe.errors import OptionError
 
-REVISION = 4
+REVISION = 5
 """Raised when `verify` would judge the same outputs otherwise."""
 PERFECT_DB = 200.0
 """Stands for no error at all, so that a figure can be printed, compared and kept as JSON."""
@@ -25,9 +24,12 @@ class Tolerance:
     argmax_agreement: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not math.isfinite(value):  # Nothing is less than NaN: all would pass.
-                raise OptionError(f"the tolerance {name} takes a number, received {value!r}")
+        for name, most in (("sqnr_db", 200), ("relative_error", 1), ("argmax_agreement", 1)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:  # NaN neither: nothing is less than it, so all would pass.
+                raise OptionError(
+                    f"the tolerance {name} takes a number from 0 to {most}, received {value!r}"
+                )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from edgepipe import catalog, identify, onnx_file
 from edgepipe.artifact import Artifact, Format, Loading, digest_file, digest_path
 from edgepipe.code_digest import code_digest
 from edgepipe.errors import ModelNotFound, OptionError, UnknownName
+from edgepipe.proof import Tolerance
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Request:
     keep_layout: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     min_sqnr: float | None = None
+    max_error: float | None = None
+    min_agreement: float | None = None
     stage_timeout: float | None = None
     stage_memory: float | None = None
     retry: bool = False
@@ -69,6 +72,7 @@ class Request:
             raise UnknownName.of(
                 f"precision for target {self.target}", self.precision, goal.precisions
             )
+        self.tolerance()
         if self.seed < 0:
             raise OptionError(f"--seed takes a number from 0 on, received {self.seed}")
         if self.route and self.explore:
@@ -88,6 +92,15 @@ class Request:
                 "--weights and --model-arg belong to a model that is given as code",
                 hint="name its factory: --model package.module:factory --weights FILE.",
             )
+
+    def tolerance(self) -> Tolerance:
+        """What an arrow may lose, as far as it was said."""
+        said = {
+            "sqnr_db": self.min_sqnr,
+            "relative_error": self.max_error,
+            "argmax_agreement": self.min_agreement,
+        }
+        return Tolerance(**{name: value for name, value in said.items() if value is not None})
 
     def output_folder(self) -> Path:
         if self.out is not None:

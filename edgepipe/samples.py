@@ -40,7 +40,7 @@ class SampleSource:
     def key(self, signature: Signature) -> str:
         """A digest of the samples that this makes for a model, without making them."""
         ends = [(port.name, port.given_shape(), port.dtype, port.high) for port in signature.inputs]
-        source = self._digest if self.file else f"seed {self.seed} revision 3"
+        source = self._digest if self.file else f"seed {self.seed} revision 4"
         return hashlib.sha256(json.dumps([ends, source, self.limit]).encode()).hexdigest()
 
     @functools.cached_property
@@ -86,8 +86,7 @@ def _noise(random: np.random.Generator, port: Port, number: int) -> NDArray[Any]
         return random.random(sizes) < 0.5
     if port.high is not None or port.dtype.startswith(("int", "uint")):
         # Keras 2 feeds its Embedding with floats, so the type doesn't tell an index.
-        low, high = _bounds(port)
-        return random.integers(low, high, sizes).astype(port.dtype)
+        return _integers(random, port, sizes, number).astype(port.dtype)
     if not port.dtype.startswith("float"):
         raise SamplesError(
             f"input {port.name!r} is of type {port.dtype}: no random samples can be made of it",
@@ -103,11 +102,35 @@ def _noise(random: np.random.Generator, port: Port, number: int) -> NDArray[Any]
     return noise.astype(port.dtype)
 
 
-def _bounds(port: Port) -> tuple[int, int]:
-    """Where no table bounds them, bytes are pixels, and wider integers flags or lengths."""
+def _integers(
+    random: np.random.Generator, port: Port, sizes: tuple[int, ...], number: int
+) -> NDArray[Any]:
+    """The ends of the range are always among them: a table's last row is the one that is lost."""
+    low, high = bounds(port, number)
+    values = random.integers(low, high, sizes)
+    flat = values.reshape(-1)
+    ends = (low, high - 1) if number % 2 == 0 else (high - 1, low)
+    if flat.size:
+        flat[-1], flat[0] = ends[1], ends[0]
+    return values
+
+
+WIDENING = ((0, 2), (0, 11), (-100, 1001), (0, 32_768), (-1_000_000, 1_000_001))
+"""What integers are fed that nothing bounds, by sample: flags first, then more and more, since a
+product that a converter narrowed to 32 bits is wrong from some size on only."""
+
+
+def bounds(port: Port, number: int) -> tuple[int, int]:
+    """Where no table bounds them, bytes are pixels, and wider integers of several ranges."""
+    import numpy as np
+
     if port.high is not None:
         return 0, port.high
-    return {"uint8": (0, 256), "int8": (-128, 128)}.get(port.dtype, (0, 2))
+    if port.dtype in ("uint8", "int8") or port.dtype.startswith("float"):
+        return {"uint8": (0, 256)}.get(port.dtype, (-128, 128))
+    limits = np.iinfo(port.dtype)
+    low, high = WIDENING[number]
+    return max(low, int(limits.min)), min(high, int(limits.max) + 1)
 
 
 def _from_file(path: Path, signature: Signature, limit: int) -> list[Tensors]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepipe.artifact import Port, Signature
 from edgepipe.figures import (
+    FLOAT_DB,
     FLOOR,
     TINY,
     agreement_of,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
     from edgepipe.runner import Tensors
 
+USUAL_DB = 90
+"""What converters reach that do nothing but move float operators."""
+
 Layouts = Mapping[str, Sequence[tuple[int, ...] | None]]
 
 
@@ -47,17 +51,18 @@ def compare(
     ends: Signature,
     tolerance: Tolerance,
     layouts: Layouts | None = None,
+    given: bool = False,
 ) -> Proof:
     """Prove `candidate` against `reference`; in both the last sample is the first one again (6).
 
     `layouts` lists the permutations that an output of the candidate may have had; the one
-    under which the values agree is returned in `permutations`.
+    under which the values agree is returned in `permutations`. `given` samples are the user's.
     """
     samples = len(reference) - 1
     failures = _check_ends(reference, candidate, ends)  # (1)
     if failures:
         return Proof(max(samples, 0), failures=failures)
-    usable, failures, notes = _usable(reference)
+    usable, failures, notes = _usable(reference, given)
     if failures:
         return Proof(samples, failures=failures, reference_failed=True)
     proofs, permutations = [], {}
@@ -68,7 +73,8 @@ def compare(
             port, column = _settle(wanted, column, usable, port, layouts[port.name])
             permutations[port.name] = port.permutation
         proofs.append(_prove_output(port.name, wanted, column, usable, tolerance))
-        notes += _says_little(port.name, wanted, tolerance)
+        notes += _says_little(port.name, wanted, tolerance, given)
+        notes += _loses_much(proofs[-1], tolerance)
     return Proof(samples, tuple(proofs), notes=notes, permutations=permutations)
 
 
@@ -118,7 +124,7 @@ def _check_ends(
 
 
 def _says_little(
-    name: str, wanted: Sequence[NDArray[Any]], tolerance: Tolerance
+    name: str, wanted: Sequence[NDArray[Any]], tolerance: Tolerance, given: bool
 ) -> tuple[str, ...]:
     """An output that no sample moves would be the same with half of the model gone."""
     if len(wanted) < 2 or any(
@@ -126,13 +132,26 @@ def _says_little(
         for other in wanted[1:]
     ):
         return ()
+    return (f"output {name!r} is the same on every sample, which proves little: {_ask(given)}",)
+
+
+def _ask(given: bool) -> str:
+    return "give other samples" if given else "give real samples with --samples"
+
+
+def _loses_much(proof: OutputProof, tolerance: Tolerance) -> tuple[str, ...]:
+    """Passed, but worse than float arithmetic explains: worth a look."""
+    if tolerance.sqnr_db < FLOAT_DB or proof.failures or proof.sqnr_db >= USUAL_DB:
+        return ()
     return (
-        f"output {name!r} is the same on every sample, which proves little:"
-        " give real samples with --samples",
+        f"output {proof.name!r} keeps {proof.sqnr_db:.0f} dB, where float32 usually keeps"
+        f" {USUAL_DB} and more: an approximated function, or a weight that was narrowed?",
     )
 
 
-def _usable(reference: Sequence[Tensors]) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:
+def _usable(
+    reference: Sequence[Tensors], given: bool
+) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:
     """The samples on which the reference says something, and what is wrong with the reference."""
     for name, first in reference[0].items():
         if not _same(first, reference[-1][name]):  # (6)
@@ -143,8 +162,8 @@ def _usable(reference: Sequence[Tensors]) -> tuple[list[int], tuple[str, ...], t
     for name in reference[0]:
         if not any(has_finite(sample[name]) for sample in reference):
             return [], (
-                f"the model itself gives nothing but NaN or infinity in output {name!r}:"
-                " give real samples with --samples",
+                f"the model itself gives nothing but NaN or infinity in output {name!r}"
+                f" on {'the given' if given else 'random'} samples: {_ask(given)}",
             ), ()  # fmt: skip
     count = len(reference) - 1
     finite = [
@@ -202,7 +221,7 @@ def _prove_output(
     floor = max(TINY, FLOOR * max(largest_of(a) for a in wanted))
     worst_db = min(sqnr_db(a, b, floor) for a, b in pairs)
     worst_error = max(relative_error(a, b, floor) for a, b in pairs)
-    agreement = agreement_of(pairs)
+    agreement = agreement_of(pairs, tolerance)
     failures += _check_figures(worst_db, worst_error, agreement, tolerance)
     if not failures:
         failures += lost_channels(pairs, tolerance, floor)

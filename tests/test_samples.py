@@ -36,7 +36,7 @@ def npz(tmp_path: Path) -> Path:
 
 def test_same_seed_gives_the_same_samples_and_another_others() -> None:
     def make(seed: int) -> list[bytes]:
-        samples = SampleSource(seed=seed).make(signature(IMAGE, TOKENS))
+        samples = SampleSource(seed=seed).make(signature(IMAGE, Port("ids", (1, 40), "int32")))
         return [array.tobytes() for sample in samples for array in sample.values()]
 
     assert make(3) == make(3)
@@ -73,6 +73,21 @@ def test_indices_stay_below_their_table(dtype: str) -> None:
     samples = SampleSource().make(signature(Port("ids", (1, 400), dtype, high=10)))
     seen = np.unique([sample["ids"] for sample in samples])
     assert seen.tolist() == list(range(10))
+
+
+def test_integers_that_nothing_bounds_grow_from_flags_to_a_million_and_below_zero() -> None:
+    samples = SampleSource().make(signature(Port("n", (1, 9), "int64"), Port("t", (), "int16")))
+    reach = [int(abs(sample["n"]).max()) for sample in samples]
+    assert reach == sorted(reach)
+    assert (reach[0], reach[-1]) == (1, 1_000_000)
+    assert min(int(sample["n"].min()) for sample in samples) == -1_000_000
+    assert {int(sample["n"].max()) for sample in samples} >= {1, 10, 1000}
+
+
+@pytest.mark.parametrize("number", range(SEEDED))
+def test_both_ends_of_a_table_are_read_by_every_sample(number: int) -> None:
+    port = Port("ids", (1, 2), "int64", high=50_000)
+    assert set(SampleSource().make(signature(port))[number]["ids"].ravel()) == {0, 49_999}
 
 
 def test_bytes_without_a_table_are_pixels() -> None:

@@ -71,6 +71,14 @@ def run_options(command: Command) -> Command:
                 "--min-sqnr", type=float, metavar="DB",
                 help="What an arrow may lose, as signal to noise. Default: 50 dB.",
             ),
+            click.option(
+                "--max-error", type=float, metavar="SHARE",
+                help="Largest error of an output, as a share of its range. Default: 0.02.",
+            ),
+            click.option(
+                "--min-agreement", type=float, metavar="SHARE",
+                help="How often the largest element, or an integer, is the same. Default: 1.",
+            ),
             click.option("--route", default="", metavar="NAME", help="Only this route; see plan."),
             click.option("--explore", is_flag=True, help="Try all routes and keep the best."),
             click.option(
@@ -194,7 +202,9 @@ def _show(result: Any) -> None:
     from edgepipe import process_memory
 
     report = result.report
-    proof = f", proven at {result.sqnr_db:.0f} dB" if result.sqnr_db is not None else ""
+    proof = ": it loads, runs and repeats"
+    if result.sqnr_db is not None:
+        proof = f", proven at {result.sqnr_db:.0f} dB"
     click.echo(f"done in {report['seconds']:.1f} s by route {result.route}{proof}")
     for item in report["outputs"]:
         click.echo(f"  {result.folder / item['path']}  {process_memory.words(item['size'])}")
