@@ -1,4 +1,4 @@
-"""The one table: every stage, runner, target and toolchain, as names to dotted strings.
+"""The one table: stages, runners, readers of data, targets, toolchains: names to dotted strings.
 
 Nothing here imports a framework, and nothing else holds a list of its own.
 """
@@ -42,6 +42,12 @@ RUNNERS: dict[Format, str] = {
     Format.ONNX: "edgepipe.runners.onnx:OnnxRunner",
     Format.TFLITE: "edgepipe.runners.tflite:TfliteRunner",
 }
+
+READERS: dict[str, str] = {
+    "random": "edgepipe.data.noise:NoiseReader",
+    "array": "edgepipe.data.arrays:ArrayReader",
+}
+"""Kinds of data, see `edgepipe.dataset`."""
 
 TOOLCHAINS: tuple[str, ...] = (
     "keras",

@@ -1,0 +1,63 @@
+"""The contract of a reader of one kind of data: how many, their labels, the samples in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from edgepipe.artifact import Signature
+    from edgepipe.dataset import DataSource
+    from edgepipe.runner import Tensors
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is fed to a model once, by input name, in the given model's layouts and types."""
+
+    feeds: Tensors
+    label: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A sample that can't be read, and why; some of them are passed over."""
+
+    name: str
+    reason: str
+
+
+class Reader(ABC):
+    """Opened on one place for one signature. Holds an index at most, never the samples."""
+
+    toolchain: ClassVar[str] = ""
+    """Where it must run; '' is anywhere, the parent too."""
+    pixels: ClassVar[bool] = False
+    """Whether values are 0 to 255 unless the preprocessing says otherwise."""
+
+    def __init__(self, source: DataSource, signature: Signature) -> None:
+        self.source = source
+        self.signature = signature
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many samples there are."""
+
+    def labels(self) -> Sequence[int | None] | None:
+        """One for each sample; None where nothing labels them."""
+        return None
+
+    def label_names(self) -> Sequence[str]:
+        """Their names by number; empty where they are numbers only."""
+        return ()
+
+    @abstractmethod
+    def read(self, indices: Sequence[int]) -> Iterator[Sample | Unreadable]:
+        """These samples one by one; the indices ascend."""
+
+    @abstractmethod
+    def digest(self, chosen: Callable[[], Sequence[int]]) -> str:
+        """Of the content that `read` would give for what is chosen; runs no code of the user."""
