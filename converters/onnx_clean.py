@@ -14,7 +14,7 @@ from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import OptionError, StageFailed, UnknownName, UnsupportedModel
 from edgepipe.stage import Options, Product, Stage, option
 
-from . import onnx_fusions, onnx_rewrites
+from . import onnx_fusions, onnx_normalization, onnx_rewrites
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ class OnnxClean(Stage):
     5. 64-bit floats become 32-bit ones, activations in pieces one operator;
     6. constants are folded, If nodes with a constant condition too;
     7. Identity, Concat of one, and what leads to no output go;
-    8. names and order of inputs and outputs stay.
+    8. names and order of inputs and outputs stay;
+    9. layer normalization as Keras writes it subtracts the mean first.
     """
 
     name: ClassVar[str] = "onnx_clean"
@@ -60,7 +61,7 @@ class OnnxClean(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.ONNX,)
     target: ClassVar[Format] = Format.ONNX
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     options: ClassVar[type[Options]] = OnnxCleanOptions
     preload: ClassVar[tuple[str, ...]] = ("onnx", "onnxsim")
 
@@ -91,6 +92,8 @@ class OnnxClean(Stage):
             model = onnx_fusions.fuse(model)
         cleaned, notes = _simplify(model, ends, options.simplifier)
         onnx_rewrites.tidy(cleaned)
+        if options.fuse and onnx_normalization.subtract_mean_first(cleaned):
+            onnx_rewrites.tidy(cleaned)
         if options.expand:
             cleaned = onnx_rewrites.expand(cleaned, set(options.expand))
         cleaned = _infer(cleaned)

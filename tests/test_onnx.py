@@ -83,6 +83,23 @@ save("swish.onnx", [n("Add", ["x", "three"], ["a"]), n("Clip", ["a", "zero", "si
 save("doubles.onnx", [n("Cast", ["x"], ["d"], to=T.DOUBLE), n("Mul", ["d", "k"], ["y"])],
      [value("x", [2, 8])], [value("y", [2, 8], T.DOUBLE)], [array("k", np.float64(1.5))])
 
+# 9: layer normalization over channels as Keras writes it, with a shift and without, and one that
+# only looks like it: what is added is scaled by another factor
+def normalization(factor="g", shift=True):
+    return [n("ReduceMean", ["x"], ["mean"], axes=[1]), n("Neg", ["mean"], ["negated"]),
+            n("Sub", ["x", "mean"], ["d"]), n("Mul", ["d", "d"], ["square"]),
+            n("ReduceMean", ["square"], ["v"], axes=[1]), n("Add", ["v", "eps"], ["ve"]),
+            n("Sqrt", ["ve"], ["sd"]), n("Reciprocal", ["sd"], ["s"]),
+            n("Mul", ["s", "gamma"], ["g"]), n("Mul", ["x", "g"], ["scaled"]),
+            n("Mul", ["negated", factor], ["moved"]),
+            *([n("Add", ["moved", "beta"], ["rest"])] if shift else []),
+            n("Add", ["rest" if shift else "moved", "scaled"], ["y"])]
+for name, nodes in (("norm", normalization()), ("norm_bare", normalization(shift=False)),
+                    ("norm_other", normalization(factor="gamma"))):
+    save(name + ".onnx", nodes, [value("x", [1, 6, 4, 5])], [value("y", [1, 6, 4, 5])],
+         [array("eps", f(1e-3)), array("gamma", floats(1, 6, 1, 1)),
+          array("beta", floats(1, 6, 1, 1))])
+
 # 8: several ends in an order that sorting would change
 save("ends.onnx", [n("Add", ["b", "a"], ["z"]), n("Sub", ["b", "a"], ["y"]), n("Mul", ["z", "y"],
      ["x"])], [value("b", [1, 4]), value("a", [1, 4])],
@@ -119,7 +136,20 @@ def ops(made: Artifact) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    "name", ["external", "old", "idle", "gelu", "swish", "doubles", "ends", "half"]
+    "name",
+    [
+        "external",
+        "old",
+        "idle",
+        "gelu",
+        "swish",
+        "doubles",
+        "ends",
+        "half",
+        "norm",
+        "norm_bare",
+        "norm_other",
+    ],
 )
 def test_the_clean_model_computes_the_same(
     models: Path, artifact: MakeArtifact, run_stage: RunStage, infer: Infer, name: str
@@ -195,6 +225,21 @@ def test_activations_in_pieces_become_one_operator(
     given = artifact(models / f"{name}.onnx")
     assert ops(run_stage("onnx_clean", given))[whole] == 1
     assert whole not in ops(run_stage("onnx_clean", given, fuse=False))
+
+
+@pytest.mark.parametrize(("name", "products"), [("norm", 3), ("norm_bare", 3)])
+def test_layer_normalization_subtracts_the_mean_first(
+    models: Path, artifact: MakeArtifact, run_stage: RunStage, name: str, products: int
+) -> None:
+    found = ops(run_stage("onnx_clean", artifact(models / f"{name}.onnx")))
+    assert "Neg" not in found
+    assert found["Mul"] == products  # the square, the deviation, gamma
+
+
+def test_what_only_looks_like_layer_normalization_stays(
+    models: Path, artifact: MakeArtifact, run_stage: RunStage
+) -> None:
+    assert ops(run_stage("onnx_clean", artifact(models / "norm_other.onnx")))["Neg"] == 1
 
 
 def test_doubles_become_floats(models: Path, artifact: MakeArtifact, run_stage: RunStage) -> None:
