@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress bench zoo clean environment remake
+.PHONY: help demo test lint format stress fuzz bench zoo clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ stress: $(VENV)/dev.stamp ## run the long tests: kill -9 at many moments, many p
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python -m pytest -m stress $(PYTEST_ARGS)
 
+fuzz: $(VENV)/dev.stamp ## read 10,000 damaged TFLite files (FUZZ=N as many)
+	FUZZ=$(or $(FUZZ),10000) $(BIN)/python -m pytest tests/test_tflite_fuzz.py $(PYTEST_ARGS)
+
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +43,7 @@ format: $(VENV)/dev.stamp ## put the code into ruff's format
 
 bench: environment ## measure the ratios that edgepipe promises
 	$(BIN)/edgepipe toolchain install $(DEMO_TOOLCHAINS)
+	$(BIN)/python benchmarks/tflite_graph.py
 	$(BIN)/python benchmarks/bench.py
 
 zoo: environment ## convert the networks of keras.applications and timm, as a table

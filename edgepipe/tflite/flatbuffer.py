@@ -35,10 +35,15 @@ class Reader:
 
     def number(self, layout: str, at: int) -> Any:
         """One little-endian number, `layout` as in `struct`."""
+        return self.numbers(layout, at)[0]
+
+    def numbers(self, layout: str, at: int) -> tuple[Any, ...]:
+        """Several numbers side by side."""
+        layout = "<" + layout
         length = struct.calcsize(layout)
         if at < 0 or at + length > self.size:
             raise UnknownFormat(f"truncated or damaged: {length} bytes wanted at byte {at}")
-        return struct.unpack_from("<" + layout, self.source, at)[0]
+        return struct.unpack_from(layout, self.source, at)
 
     def follow(self, at: int) -> int:
         """Where the offset at `at` leads."""
