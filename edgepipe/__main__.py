@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+
 
 def main() -> None:
-    from edgepipe.cli.main import run
-
+    try:
+        from edgepipe.cli.main import run
+    except KeyboardInterrupt:  # Importing takes a tenth of a second, and nothing has begun yet.
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
     sys.exit(run())
 
 

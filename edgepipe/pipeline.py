@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from edgepipe.story import Step, Trial
 MEMORY_OF_A_ROUTE = 4 << 30
 """What the frameworks of one route were seen to take, at most, for a model of 100 MB."""
 LATENCY_REPEATS = 20
+UNTIMED = "not timed: "
 DELIVERED = {Format.ONNX: "model.onnx", Format.TFLITE: "model_float32.tflite"}
 
 
@@ -198,11 +200,16 @@ def _take_step(
             step.status = "failed"
         step.log = step.log or str(error.details.get("log", ""))
         step.peak_memory = step.peak_memory or int(error.details.get("peak", 0))
+        _end_step(session, route, step, start)
         raise
-    finally:
-        step.seconds = time.perf_counter() - start
-        session.listener.step_ended(route.name, step)
+    _end_step(session, route, step, start)
     return after
+
+
+def _end_step(session: Session, route: Route, step: Step, start: float) -> None:
+    """Not in a `finally`: what the user interrupts did not fail, and nothing is said of it."""
+    step.seconds = time.perf_counter() - start
+    session.listener.step_ended(route.name, step)
 
 
 def _warm_next(session: Session, route: Route, index: int) -> None:
@@ -225,15 +232,20 @@ def _time(session: Session, candidates: Sequence[Candidate]) -> None:
     samples = session.samples.key(candidates[0].result.ends())
     for candidate in candidates:
         result = candidate.result
-        answer = session.call(
-            catalog.runner(result.format).toolchain,
-            "edgepipe.work:latency",
-            session.log(f"latency-{candidate.route.name}"),
-            artifact=result.to_json(),
-            feeds=str(making.feeds_file(session, result.ends(), samples)),
-            repeats=LATENCY_REPEATS,
-            threads=1,
-        )
+        try:
+            answer = session.call(
+                catalog.runner(result.format).toolchain,
+                "edgepipe.work:latency",
+                session.log(f"latency-{candidate.route.name}"),
+                artifact=result.to_json(),
+                feeds=str(making.feeds_file(session, result.ends(), samples)),
+                repeats=LATENCY_REPEATS,
+                threads=1,
+            )
+        except StageError as error:  # Proven all the same; only no tie is broken in its favour.
+            session.listener.note(f"{candidate.route.name} was not timed: {error.message}")
+            candidate.trial.reason = f"{UNTIMED}{error.message}"
+            continue
         times = sorted(answer.value)
         candidate.trial.latency_ms = round(times[len(times) // 2] * 1000, 4)
 
@@ -241,7 +253,9 @@ def _time(session: Session, candidates: Sequence[Candidate]) -> None:
 def _merit(candidate: Candidate) -> tuple[float, ...]:
     """Fewest inserted ops, then fastest where timed, then fewest ops; the first of equals wins."""
     trial = candidate.trial
-    return (trial.inserted, trial.latency_ms or 0.0, trial.ops if trial.inserted else 0)
+    untimed = trial.reason.startswith(UNTIMED)
+    milliseconds = math.inf if untimed else trial.latency_ms or 0.0
+    return (trial.inserted, milliseconds, trial.ops if trial.inserted else 0)
 
 
 def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:

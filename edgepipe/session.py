@@ -14,8 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgepipe import catalog, toolchain
-from edgepipe.artifact import Artifact
+from edgepipe import toolchain
 from edgepipe.post_mortem import Limits
 from edgepipe.proof import Tolerance
 from edgepipe.samples import SampleSource
@@ -138,9 +137,6 @@ class Session:
             if self._logs is None:
                 self._logs = _start_logs(cache_root() / "logs")
         return self._logs / f"{next(self._log_numbers):02}-{what}.log"
-
-    def runner_toolchain(self, artifact: Artifact) -> str:
-        return catalog.runner(artifact.format).toolchain
 
 
 def _start_logs(logs: Path) -> Path:

@@ -301,8 +301,24 @@ def test_an_interrupt_stops_everything_at_once(build: Build, tmp_path: Path) -> 
     assert process.returncode == 130, said
     assert time.monotonic() - start < 2
     assert "Traceback" not in said
+    assert "\ninterrupted\n" in said
+    assert "✗" not in said, "an interrupt is no failure of a step"
     assert not (tmp_path / "out").exists()
     assert not _children_of(process.pid)
+
+
+def test_an_interrupt_while_edgepipe_is_imported_is_one_line() -> None:
+    code = """
+import sys, types
+class Slow(types.ModuleType):
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+sys.modules["edgepipe.cli.main"] = Slow("edgepipe.cli.main")
+from edgepipe.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 def _children_of(parent: int) -> list[str]:

@@ -187,3 +187,12 @@ def test_a_route_can_be_forced_and_the_others_are_not_touched(tmp_path: Path) ->
     report = json.loads(done.stdout)
     assert report["chosen"] == "tflite-converter"
     assert [item["route"] for item in report["routes"]] == ["tflite-converter"]
+
+
+def test_errors_of_the_command_line_look_like_all_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgepipe", "convert", "--nope"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: No such option '--nope'")
+    assert "→ see `edgepipe convert --help`." in done.stderr

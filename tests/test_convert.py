@@ -16,9 +16,16 @@ import pytest
 import edgepipe
 from edgepipe import catalog, sandbox, tensors, worker_environment
 from edgepipe.artifact import Artifact, Format, Signature
-from edgepipe.errors import NoRouteLeft, SamplesError, ToolchainMissing, UnknownName
+from edgepipe.errors import (
+    NoRouteLeft,
+    SamplesError,
+    StageCrashed,
+    ToolchainMissing,
+    UnknownName,
+)
 from edgepipe.figures import sqnr_db
 from edgepipe.post_mortem import Limits
+from edgepipe.session import Session
 from edgepipe.toolchain import find
 
 pytestmark = pytest.mark.toolchain("keras", "torch", "onnx2tf", "litert-torch", "edge")
@@ -260,6 +267,24 @@ def test_explore_tries_every_route_and_times_the_results(
     proven = [item for item in result.report["routes"] if item["status"] in ("proven", "chosen")]
     assert len(proven) >= 2
     assert all(item["latency_ms"] > 0 for item in proven)
+
+
+def test_a_result_that_can_not_be_timed_is_still_a_result(
+    build: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Session.call
+
+    def crash(session: Session, name: str, entry: str, log: Path, **arguments: Any) -> Any:
+        if entry.endswith(":latency") and "+" in log.stem:
+            raise StageCrashed("it died")
+        return call(session, name, entry, log, **arguments)
+
+    monkeypatch.setattr(Session, "call", crash)
+    result = edgepipe.convert(build("keras", KERAS) / "net.h5", out=tmp_path / "out", explore=True)
+    assert result.route == "tflite-converter"
+    untimed = [item for item in result.report["routes"] if item["status"] == "proven"]
+    assert untimed
+    assert {item["reason"] for item in untimed} == {"not timed: it died"}
 
 
 def test_own_samples_are_used(build: Callable[[str, str], Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from edgepipe import __version__
-from edgepipe.errors import EdgepipeError, InternalError
+from edgepipe.errors import EdgepipeError, InternalError, UsageError
 
 COMMANDS = {
     "convert": "Convert a model for a target and prove that it still works.",
@@ -66,24 +66,22 @@ def edgepipe() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, _interrupt)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        edgepipe.main(arguments, prog_name="edgepipe", standalone_mode=False)
+        signal.signal(signal.SIGTERM, _interrupt)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, _interrupt)
+        edgepipe.main(words, prog_name="edgepipe", standalone_mode=False)
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPT_EXIT
     except click.ClickException as error:
-        error.show()
+        _say(_in_our_words(error), words)
         return error.exit_code
-    except KeyboardInterrupt:
-        click.echo("interrupted: everything that was started is stopped", err=True)
-        return INTERRUPT_EXIT
     except EdgepipeError as error:
-        _say(error)
+        _say(error, words)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -101,9 +99,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _say(error: EdgepipeError) -> None:
+def _in_our_words(error: click.ClickException) -> EdgepipeError:
+    """What click says of a command line, in the form of all other errors."""
+    context = getattr(error, "ctx", None)
+    hint = f"see `{context.command_path} --help`." if context is not None else ""
+    return UsageError(error.format_message(), hint=hint)
+
+
+def _say(error: EdgepipeError, words: Sequence[str]) -> None:
     """One clear error: what, what to do, the tool's last words. The traceback only with -v."""
-    arguments = set(sys.argv)
+    arguments = set(words)
     if "--json" in arguments:
         details = {k: v for k, v in error.details.items() if k not in ("traceback", "trials")}
         document = {**error.to_json(), "details": details, "exit_code": error.exit_code}
@@ -116,7 +121,8 @@ def _say(error: EdgepipeError) -> None:
         click.echo(f"  | {line}", err=True)
     if error.hint:
         click.echo(fold(f"  → {error.hint}"), err=True)
-    for name in ("log", "report"):
+    told = ("report",) if isinstance(error, UsageError) else ("log", "report")
+    for name in told:  # Of what was asked wrongly no log says more.
         if error.details.get(name) and error.details[name] not in error.message + error.hint:
             click.echo(f"  {name}: {error.details[name]}", err=True)
     verbose = bool({"-v", "--verbose"} & arguments)

@@ -32,6 +32,8 @@ class Progress:
         self.verbose = verbose
         self.live = not quiet and sys.stderr.isatty()
         self._running: dict[str, tuple[str, float]] = {}
+        self._open: set[str] = set()
+        self._mixed = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._clock: threading.Thread | None = None
@@ -56,6 +58,8 @@ class Progress:
     def route_started(self, route: str) -> None:
         with self._lock:
             self._running.pop("", None)
+            self._open.add(route)
+            self._mixed = self._mixed or len(self._open) > 1
         self._line(click.style(f"route {route}", bold=True))
 
     def step_started(self, route: str, what: str, toolchain: str) -> None:
@@ -76,6 +80,8 @@ class Progress:
         if step.peak_memory and step.status != "kept" and not remembered:
             facts.append(process_memory.words(step.peak_memory))
         words = f"  {mark} {step.stage:<30} {step.seconds:6.1f} s  {step.status:<8}"
+        if self._mixed:
+            facts.append(f"[{route}]")
         self._line(f"{words} {', '.join(facts)}".rstrip())
         if step.error is not None:
             told = " (seen in an earlier run)" if remembered else ""
@@ -86,6 +92,8 @@ class Progress:
             self._tell(step)
 
     def route_ended(self, trial: Trial) -> None:
+        with self._lock:
+            self._open.discard(trial.route)
         if trial.status == "failed" and trial.steps and trial.steps[-1].error is None:
             self._line(f"  ✗ {trial.reason}")
 
