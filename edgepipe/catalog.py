@@ -45,7 +45,12 @@ RUNNERS: dict[Format, str] = {
 
 READERS: dict[str, str] = {
     "random": "edgepipe.data.noise:NoiseReader",
+    "function": "edgepipe.data.function:FunctionReader",
     "array": "edgepipe.data.arrays:ArrayReader",
+    "arrays": "edgepipe.data.array_files:ArrayFilesReader",
+    "images": "edgepipe.data.pixels:ImageReader",
+    "sounds": "edgepipe.data.sound:SoundReader",
+    "table": "edgepipe.data.table:TableReader",
 }
 """Kinds of data, see `edgepipe.dataset`."""
 

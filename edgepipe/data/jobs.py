@@ -1,0 +1,23 @@
+"""What a worker does with data where the core can't: write samples to a file, look at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgepipe import tensors
+from edgepipe.artifact import Signature
+from edgepipe.data.survey import survey
+from edgepipe.dataset import DataSource
+
+
+def write_samples(source: dict[str, Any], signature: dict[str, Any], path: str) -> int:
+    """All samples into one file, as `tensors.read` reads it; for few of them only."""
+    dataset = DataSource.from_json(source).open(Signature.from_json(signature))
+    samples = [sample.feeds for sample in dataset]
+    tensors.write(Path(path), samples)
+    return len(samples)
+
+
+def look(source: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
+    return survey(DataSource.from_json(source), Signature.from_json(signature)).to_json()
