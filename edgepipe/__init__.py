@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgepipe.api import Inspection, Result, convert, inspect, routes
+    from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
     from edgepipe.errors import EdgepipeError
 
-__all__ = ["EdgepipeError", "Inspection", "Result", "__version__", "convert", "inspect", "routes"]
+__all__ = [
+    "EdgepipeError",
+    "Inspection",
+    "Result",
+    "__version__",
+    "convert",
+    "inspect",
+    "routes",
+    "survey",
+]
 
 _HOMES = {
     "convert": "edgepipe.api",
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
+    "survey": "edgepipe.api",
     "Inspection": "edgepipe.api",
     "Result": "edgepipe.api",
     "EdgepipeError": "edgepipe.errors",

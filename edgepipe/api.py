@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import catalog, delivery, inputs, making, pipeline, toolchain
+from edgepipe import catalog, delivery, given_data, inputs, making, pipeline, toolchain
 from edgepipe.artifact import Artifact, Format
+from edgepipe.data.survey import Survey
 from edgepipe.errors import EdgepipeError, NoRouteLeft, UnsupportedModel
 from edgepipe.identify import suffix_note
 from edgepipe.layers import request_for
@@ -83,7 +84,8 @@ def run(request: Request, listener: Listener) -> Result:
     start = time.perf_counter()
     request.check()
     found = routes_for(request, format_of(request))
-    lacking = toolchain.missing(found[0].toolchains())
+    readers = [data.toolchain for data in request.data_sources().values() if data.toolchain]
+    lacking = toolchain.missing([*found[0].toolchains(), *readers])
     if lacking is not None:
         raise lacking
     folder = request.output_folder()
@@ -95,7 +97,8 @@ def run(request: Request, listener: Listener) -> Result:
         for text in warnings:
             listener.note(text)
         source, open_ends = _described(session, source, request, found[0])
-        for text in (*open_ends, *_guessed_ranges(source, session.samples)):
+        looked = _look_at_data(session, source, request)
+        for text in (*open_ends, *_guessed_ranges(source, session.samples), *looked):
             warnings.append(text)
             listener.note(text)
         account = Account(request, source, (), (), 0.0, warnings)
@@ -108,8 +111,8 @@ def run(request: Request, listener: Listener) -> Result:
 
 
 def _session(request: Request, store: Store, listener: Listener) -> Session:
-    samples = Path(request.samples).expanduser().absolute() if request.samples else None
     defaults = Limits()
+    given = request.data_sources()
     limits = Limits(
         seconds=request.stage_timeout or defaults.seconds,
         memory=int(request.stage_memory * (1 << 30)) if request.stage_memory else defaults.memory,
@@ -117,7 +120,9 @@ def _session(request: Request, store: Store, listener: Listener) -> Session:
     return Session(
         store,
         listener,
-        SampleSource(samples, request.seed),
+        SampleSource.of(given["samples"])
+        if "samples" in given
+        else SampleSource(seed=request.seed),
         request.tolerance(),
         request.options,
         limits,
@@ -135,8 +140,6 @@ def _described(
     _check_float(source, described)
     optional = described.facts.get("optional_inputs", ())
     pinned = inputs.pin(described.signature, specs, optional)
-    if session.samples.file is not None:
-        session.samples.make(pinned)  # Refuses now what would be found after the first step.
     open_ends = [
         f"input {port.name!r} of {source.path.name} is open ({inputs.shape_words(port.shape)}) and"
         " stays so: nothing is made of a file that is passed on as it is"
@@ -144,6 +147,21 @@ def _described(
         if not route.stages and port.shape is not None and not port.fixed
     ]
     return making.with_ranges(session, source.with_signature(pinned)), open_ends
+
+
+def _look_at_data(session: Session, source: Artifact, request: Request) -> list[str]:
+    """Refuses now what would be found after the first step, and says what is strange."""
+    warnings = []
+    for name, data in request.data_sources().items():
+        first = SampleSource.of(data).data
+        assert first is not None
+        found = given_data.look(session, first, source.ends())
+        warnings += [*found.problems, *found.warnings]
+        if data.random:
+            warnings.append(f"--{name} random: {data.words()}; what it leads to says little")
+    if request.calibration and request.precision == "float32":
+        warnings.append("--calibration is not used: nothing is quantized for float32")
+    return list(dict.fromkeys(warnings))
 
 
 def _check_float(source: Artifact, described: Description) -> None:
@@ -163,7 +181,7 @@ def _guessed_ranges(source: Artifact, samples: SampleSource) -> list[str]:
         f"nothing says which values input {port.name!r} ({port.dtype}) takes: the proofs feed it"
         f" flags, small numbers and up to a million; give real ones with --samples"
         for port in source.ends().inputs
-        if samples.file is None and port.unbounded
+        if samples.data is None and port.unbounded
     ]
 
 
@@ -236,3 +254,30 @@ def inspect(model: str | Path, **arguments: Any) -> Inspection:
             pinned = inputs.pin(described.signature, specs)
             described = making.describe(session, artifact.with_signature(pinned))
         return Inspection(kind, artifact.digest, delivery.model_size(artifact), described)
+
+
+def survey(data: str | Path, model: str | Path = "", **arguments: Any) -> Survey:
+    """What of this data a model would be fed: the whole data set is read once.
+
+    Without a model its inputs are said: `inputs=["image=1x224x224x3:float32"]`. The other
+    keywords are those of `convert`: preprocessing, labels, columns, limit, seed, trust.
+    """
+    request = request_for(model, arguments)
+    source = request.data(data)
+    named = [inputs.parse(text) for text in request.inputs]
+    readers = [source.toolchain] if source.toolchain else []
+    with Store() as store, _session(request, store, Silent()) as session:
+        if not str(model):
+            ends = inputs.signature_of(named)
+        else:
+            runner = catalog.runner(format_of(request))
+            readers += [] if runner.describes_in_core else [runner.toolchain]
+        lacking = toolchain.missing(readers)
+        if lacking is not None:
+            raise lacking
+        if str(model):
+            artifact = open_model(request, session.folder if request.factory() else Path())
+            described = making.describe(session, artifact)
+            optional = described.facts.get("optional_inputs", ())
+            ends = inputs.pin(described.signature, named, optional)
+        return given_data.look(session, source, ends)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 from edgepipe import catalog
 from edgepipe.artifact import Signature
 from edgepipe.data import choosing, preprocessing
-from edgepipe.data.kind import kind_of
+from edgepipe.data.kind import kind_of, names_function
 from edgepipe.data.preprocessing import Preprocessing
 from edgepipe.data.reader import Reader, Sample, Unreadable
-from edgepipe.errors import SamplesError, TrustRequired
+from edgepipe.errors import OptionError, SamplesError, TrustRequired
 
 REVISION = 1
 """Raised when the same files would give other samples."""
@@ -45,6 +45,25 @@ class DataSource:
     trust: bool = False
     part: str = ""
     held_out: float = 0.0
+
+    @staticmethod
+    def of(
+        where: str | Path, table: Mapping[str, Any] | None = None, **settings: Any
+    ) -> DataSource:
+        """As a user names it: paths from the current folder, preprocessing as a table."""
+        text = str(where)
+        path = Path(text).expanduser()
+        if text == RANDOM and not path.exists():
+            named = text
+        else:
+            named = text if names_function(text) and not path.exists() else str(path.absolute())
+        labels = str(settings.pop("labels", "") or "")
+        if labels and Path(labels).expanduser().is_file():
+            labels = str(Path(labels).expanduser().absolute())
+        limit = settings.get("limit")
+        if limit is not None and limit < 1:
+            raise OptionError(f"--limit takes a number from 1 on, received {limit}")
+        return DataSource(named, preprocessing.read(table or {}), labels, **settings)
 
     @property
     def random(self) -> bool:

@@ -64,6 +64,23 @@ def pin(
     return replace(signature, inputs=tuple(ports))
 
 
+def signature_of(specs: Sequence[InputSpec]) -> Signature:
+    """The inputs of a model that isn't there, as they were said."""
+    for spec in specs:
+        if not spec.name or spec.shape is None:
+            raise InputError(
+                "without a model every --input needs a name and a shape",
+                hint="write it as --input name=1x3x224x224:float32.",
+            )
+    if not specs:
+        raise InputError(
+            "nothing says what the data is for",
+            hint="name the model, or say its inputs: --input name=1x3x224x224:float32.",
+        )
+    ports = tuple(Port(spec.name, spec.shape, spec.dtype or "float32") for spec in specs)
+    return Signature(ports, ())
+
+
 def _assign(signature: Signature, specs: Sequence[InputSpec]) -> dict[str, InputSpec]:
     names = [port.name for port in signature.inputs]
     if len(specs) > len(names):

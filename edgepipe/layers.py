@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog, settings
+from edgepipe.data import preprocessing
 from edgepipe.errors import UnknownName
 from edgepipe.request import Request
 from edgepipe.stage import read_setting
@@ -19,6 +20,10 @@ SETTABLE = (
     "precision",
     "inputs",
     "samples",
+    "calibration",
+    "labels",
+    "columns",
+    "limit",
     "seed",
     "python_path",
     "custom_objects",
@@ -47,6 +52,11 @@ def request_for(model: str | Path, arguments: Mapping[str, Any]) -> Request:
     below = {**table, **_from_environment()}
     read = {name: read_setting(value, hints[name], name) for name, value in below.items()}
     request = Request.of(model, {**read, **arguments})
+    below_it = project.get("preprocessing", {})
+    if below_it:
+        said = request.preprocessing
+        table = said if isinstance(said, Mapping) else preprocessing.read_file(Path(said))
+        request = replace(request, preprocessing={**below_it, **table})
     return _with_options(request, project.get("options", {}))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import __version__, catalog, summary
+from edgepipe import __version__, catalog, given_data, summary
 from edgepipe.artifact import Artifact, Port, Signature
 from edgepipe.errors import BrokenOutput, EdgepipeError, StageError, StageFailed
 from edgepipe.identify import identify
@@ -82,7 +82,7 @@ def describe(session: Session, artifact: Artifact, ahead: Ahead = nothing_ahead)
 def with_ranges(session: Session, artifact: Artifact) -> Artifact:
     """The artifact with `high` on wide integer inputs that it takes only some numbers for."""
     wide = [port.name for port in artifact.ends().inputs if port.unbounded]
-    if not wide or session.samples.file is not None:
+    if not wide or session.samples.data is not None:
         return artifact
     samples = session.samples.key(artifact.ends())
     runner = catalog.runner(artifact.format)
@@ -306,7 +306,7 @@ def prove(
         candidate = list(tensors.read(outputs(session, after, samples, feeds)))
         far = session.samples.far()
         reference, candidate, notes = verify.without_overflows(reference, candidate, far)
-        given = session.samples.file is not None
+        given = session.samples.data is not None
         proof = verify.compare(reference, candidate, after.ends(), tolerance, layouts, given)
         return replace(proof, notes=(*notes, *proof.notes)).to_json()
 
@@ -330,7 +330,10 @@ def feeds_file(session: Session, ends: Signature, samples: str) -> Path:
 
     path = session.folder / f"feeds-{samples[:16]}.npz"
     if not path.exists():
-        made = session.samples.make(ends)
+        data = session.samples.data
+        made = (
+            session.samples.make(ends) if data is None else given_data.samples(session, data, ends)
+        )
         partial = path.with_suffix(f".{time.monotonic_ns()}")
         tensors.write(partial, [*made, made[0]])
         partial.rename(path)

@@ -12,6 +12,8 @@ from typing import Any
 from edgepipe import catalog, identify, onnx_file
 from edgepipe.artifact import Artifact, Format, Loading, digest_file, digest_path
 from edgepipe.code_digest import code_digest
+from edgepipe.data import preprocessing
+from edgepipe.dataset import DataSource
 from edgepipe.errors import ModelNotFound, OptionError, UnknownName
 from edgepipe.proof import Tolerance
 
@@ -26,6 +28,11 @@ class Request:
     out: str | Path | None = None
     inputs: tuple[str, ...] = ()
     samples: str | Path | None = None
+    calibration: str | Path | None = None
+    preprocessing: Mapping[str, Any] | str | Path = field(default_factory=dict)
+    labels: str = ""
+    columns: tuple[str, ...] = ()
+    limit: int | None = None
     seed: int = 0
     weights: str | Path | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +99,26 @@ class Request:
                 "--weights and --model-arg belong to a model that is given as code",
                 hint="name its factory: --model package.module:factory --weights FILE.",
             )
+
+    def data(self, where: str | Path) -> DataSource:
+        """A place of samples with everything else that was said of data."""
+        table = self.preprocessing
+        path = tuple(str(Path(folder).absolute()) for folder in self.python_path)
+        return DataSource.of(
+            where,
+            table if isinstance(table, Mapping) else preprocessing.read_file(Path(table)),
+            labels=self.labels,
+            columns=self.columns,
+            limit=self.limit,
+            seed=self.seed,
+            python_path=path or (str(Path.cwd()),),
+            trust=self.trust,
+        )
+
+    def data_sources(self) -> dict[str, DataSource]:
+        """What was given, by the flag that gave it."""
+        given = {"samples": self.samples, "calibration": self.calibration}
+        return {name: self.data(where) for name, where in given.items() if where}
 
     def tolerance(self) -> Tolerance:
         """What an arrow may lose, as far as it was said."""

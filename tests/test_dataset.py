@@ -160,7 +160,7 @@ def test_steps_of_one_input_leave_the_others(tmp_path: Path) -> None:
         ({"scale": True}, "scale takes a number"),
         ({"size": 1.5}, "size takes a whole number"),
         ({"antialias": 1}, "antialias takes true or false"),
-        ({"color": 3}, "color takes text"),
+        ({"channels": 3}, "channels takes text"),
         ({"std": [1, 0]}, "divides by nothing"),
         ({"mean": [1, 2], "std": [1, 2, 3]}, "mean has 2 numbers and std 3"),
         ({"mean": float("nan")}, "mean takes"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from edgepipe.cli.data_options import data_options, read_data_flags
 from edgepipe.cli.progress import Progress
 from edgepipe.errors import OptionError
 
@@ -63,10 +64,14 @@ def run_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option(
-                "--samples", type=click.Path(path_type=Path), metavar="FILE",
-                help="Samples for the proofs, .npz by input name or .npy. Default: seeded noise.",
+                "--samples", metavar="DATA",
+                help="Samples for the proofs, 16 at most; see `edgepipe data`. Default: noise.",
             ),
-            click.option("--seed", type=int, help="Seed of the noise. Default: 0."),
+            click.option(
+                "--calibration", metavar="DATA",
+                help="Samples that say which values occur, for int8; `random` if there are none.",
+            ),
+            click.option("--seed", type=int, help="Seed of noise and of choices. Default: 0."),
             click.option(
                 "--min-sqnr", type=float, metavar="DB",
                 help="What an arrow may lose, as signal to noise. Default: 50 dB.",
@@ -118,6 +123,7 @@ target_option = click.option("--target", metavar="NAME", help="tflite (the defau
     help="Where the results go. Default: NAME_TARGET here.",
 )  # fmt: skip
 @run_options
+@data_options
 @click.option("--dry-run", is_flag=True, help="Show the routes and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -161,6 +167,9 @@ def set_colours(context: click.Context, wanted: bool | None) -> None:
 def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model and the keywords of `edgepipe.convert`."""
     arguments = {name: value for name, value in flags.items() if value not in (None, (), "", False)}
+    if flags.get("antialias") is False:
+        arguments["antialias"] = False  # The one flag whose absence is something else.
+    read_data_flags(arguments)
     model, factory = arguments.pop("model", ""), arguments.pop("factory", "")
     if model and factory:
         raise OptionError(

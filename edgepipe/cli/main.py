@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": "Convert a model for a target and prove that it still works.",
     "plan": "Show the routes that convert would try, without running them.",
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
+    "data": "Show what of some data a model would be fed.",
     "toolchain": "List, install, check and remove the frameworks' environments.",
     "store": "Show, shrink and check what earlier runs kept.",
     "completion": "Print the shell completion for bash, zsh or fish.",

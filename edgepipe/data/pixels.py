@@ -48,7 +48,7 @@ def extent(port: Port, steps: Steps) -> tuple[int, int, int]:
         sizes = (*shape[1:], 1)  # 1xHxW: one grey image
     elif len(sizes) == 3 and fitting.channels_first(port, steps):
         sizes = (*sizes[1:], sizes[0])
-    elif len(sizes) == 2:
+    elif len(sizes) == 2 and sizes[0] > 1:
         sizes = (*sizes, 1)
     if len(sizes) != 3 or sizes[2] not in (1, 3):
         raise SamplesError(
@@ -70,13 +70,13 @@ def decode(path: Path, steps: Steps, height: int, width: int, channels: int) -> 
                 hint="what they mean is up to you: save them as a .npy in the model's numbers.",
             )
         image: Any = ops.exif_transpose(opened)  # As a viewer shows it, and a camera means it.
-        grey = channels == 1 or steps.color == "grey"
+        grey = channels == 1 or steps.channels == "grey"
         image = image.convert("L" if grey else "RGB")
     image = _sized(image, steps, height, width)
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[:, :, None]
-    if steps.color == "BGR" and not grey:
+    if steps.channels == "BGR" and not grey:
         array = array[:, :, ::-1]
     return np.repeat(array, channels, axis=2) if array.shape[2] != channels else array
 

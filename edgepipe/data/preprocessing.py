@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from edgepipe import settings
 from edgepipe.errors import OptionError, UnknownName
 
 RESIZE = ("nearest", "bilinear", "bicubic", "area")
 CROP = ("none", "center", "short-side")
 LAYOUTS = ("NHWC", "NCHW")
-COLORS = ("RGB", "BGR", "grey")
+CHANNELS = ("RGB", "BGR", "grey")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Steps:
     antialias: bool = True
     crop: str = "none"
     size: int = 0
-    color: str = "RGB"
+    channels: str = "RGB"
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -83,6 +85,13 @@ def read(table: Mapping[str, Any], where: str = "[preprocessing]") -> Preprocess
     )
 
 
+def read_file(path: Path) -> dict[str, Any]:
+    """The table of a TOML file: its [preprocessing], or all of it where there is none."""
+    table = settings.read_toml(path)
+    inner = table.get("preprocessing")
+    return dict(inner) if isinstance(inner, dict) else table
+
+
 def _steps(table: Mapping[str, Any], where: str) -> Steps:
     known = {item.name: item for item in fields(Steps)}
     values: dict[str, Any] = {}
@@ -91,7 +100,7 @@ def _steps(table: Mapping[str, Any], where: str) -> Steps:
             raise UnknownName.of(f"key of {where}", name, known)
         values[name] = _value(name, value, getattr(Steps(), name), where)
     for name, choices in (
-        ("resize", RESIZE), ("crop", CROP), ("layout", ("", *LAYOUTS)), ("color", COLORS),
+        ("resize", RESIZE), ("crop", CROP), ("layout", ("", *LAYOUTS)), ("channels", CHANNELS),
     ):  # fmt: skip
         if values.get(name, choices[0]) not in choices:
             raise UnknownName.of(f"{name} of {where}", str(values[name]), filter(None, choices))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from edgepipe.data.preprocessing import Steps
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgepipe.dataset import Dataset, DataSource
+    from edgepipe.dataset import DataSource
 
 
 @dataclass
@@ -86,9 +87,12 @@ def survey(source: DataSource, signature: Signature) -> Survey:
     }
     constant: list[str] = []
     seen: set[bytes] = set()
+    labels: Counter[int] = Counter()
     read = 0
     for sample in dataset:
         read += 1
+        if sample.label is not None:
+            labels[sample.label] += 1
         for name, array in sample.feeds.items():
             ranges[name].add(array)
         if _constant(sample.feeds):
@@ -100,7 +104,7 @@ def survey(source: DataSource, signature: Signature) -> Survey:
         random=source.random,
         available=dataset.available,
         samples=read,
-        labels=_label_counts(dataset),
+        labels=_named(labels, dataset.label_names) if labels else None,
         inputs=[found.to_json() for found in ranges.values()],
         problems=dataset.problems,
         warnings=[
@@ -116,11 +120,7 @@ def _constant(feeds: dict[str, NDArray[Any]]) -> bool:
     return bool(wide) and all((array == array.flat[0]).all() for array in wide)
 
 
-def _label_counts(dataset: Dataset) -> dict[str, int] | None:
-    labels, names = dataset.labels, dataset.label_names
-    if labels is None:
-        return None
-    counts = Counter(label for label in labels if label is not None)
+def _named(counts: Counter[int], names: Sequence[str]) -> dict[str, int]:
     return {
         names[label] if label < len(names) else str(label): counts[label]
         for label in sorted(counts)

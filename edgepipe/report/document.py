@@ -13,6 +13,7 @@ from typing import Any
 
 from edgepipe import __version__, process_memory
 from edgepipe.artifact import Artifact
+from edgepipe.dataset import DataSource
 from edgepipe.errors import EdgepipeError
 from edgepipe.request import Request
 from edgepipe.session import Session
@@ -68,7 +69,9 @@ def of(account: Account, session: Session, folder: Path) -> dict[str, Any]:
             "from": session.samples.words(),
             "seed": session.samples.seed,
             "digest": session.samples.key(account.source.ends()),
+            **_data(session.samples.data),
         },
+        "calibration": _calibration(account),
         "tolerance": vars(session.tolerance),
         "chosen": next((trial.route for trial in account.trials if trial.status == "chosen"), None),
         "routes": [trial.to_json() for trial in account.trials],
@@ -95,6 +98,26 @@ def _request(request: Request) -> dict[str, Any]:
         name: str(value) if isinstance(value, Path) else value
         for name, value in data.items()
         if value not in (None, "", (), {}, False)
+    }
+
+
+def _data(source: DataSource | None) -> dict[str, Any]:
+    """What was done to the user's data, in the words of [preprocessing]."""
+    if source is None:
+        return {}
+    return {"limit": source.limit, "preprocessing": source.preprocessing.to_json()}
+
+
+def _calibration(account: Account) -> dict[str, Any] | None:
+    source = account.request.data_sources().get("calibration")
+    if source is None:
+        return None
+    return {
+        "from": source.words(),
+        "random": source.random,
+        "seed": source.seed,
+        "digest": source.key(account.source.ends()),
+        **_data(source),
     }
 
 

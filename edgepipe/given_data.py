@@ -1,0 +1,68 @@
+"""The user's data within a run: read where its toolchain is, looked at before any long step."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from edgepipe import __version__
+from edgepipe.artifact import Signature
+from edgepipe.data.survey import Survey, survey
+from edgepipe.dataset import DataSource
+from edgepipe.session import Session
+from edgepipe.store import key as store_key
+
+if TYPE_CHECKING:
+    from edgepipe.runner import Tensors
+
+
+def samples(session: Session, source: DataSource, ends: Signature) -> list[Tensors]:
+    """All of a source's samples at once; for few of them."""
+    from edgepipe import tensors
+
+    if not source.toolchain:
+        return [sample.feeds for sample in source.open(ends)]
+    path = session.folder / f"data-{time.monotonic_ns()}.npz"
+    session.call(
+        source.toolchain,
+        "edgepipe.data.jobs:write_samples",
+        session.log("samples"),
+        source=source.to_json(),
+        signature=ends.to_json(),
+        path=str(path),
+    )
+    try:
+        return list(tensors.read(path))
+    finally:
+        path.unlink()
+
+
+def look(session: Session, source: DataSource, ends: Signature) -> Survey:
+    """What the data holds, kept under its digest; raises why it can't be fed to the model."""
+    facts: dict[str, Any] = {
+        "step": "survey",
+        "edgepipe": __version__,
+        "data": source.key(ends),
+        "where": source.where,
+        # Without consent the user's function is refused again.
+        "trust": source.trust,
+    }
+    if source.toolchain:
+        facts["toolchain"] = session.interpreter(source.toolchain).fingerprint
+
+    def read() -> dict[str, Any]:
+        if not source.toolchain:
+            return survey(source, ends).to_json()
+        answer = session.call(
+            source.toolchain,
+            "edgepipe.data.jobs:look",
+            session.log("look"),
+            source=source.to_json(),
+            signature=ends.to_json(),
+        )
+        return dict(answer.value)
+
+    if session.retry:
+        session.store.remove(store_key(facts))
+    entry = session.fetch(store_key(facts), lambda folder: read(), f"look at {source.where}")
+    return Survey.from_json(entry.facts)
