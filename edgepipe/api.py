@@ -11,7 +11,7 @@ from typing import Any
 from edgepipe import catalog, delivery, given_data, inputs, making, pipeline, toolchain
 from edgepipe.artifact import Artifact, Format
 from edgepipe.data.survey import Survey
-from edgepipe.errors import EdgepipeError, NoRouteLeft, UnsupportedModel
+from edgepipe.errors import EdgepipeError, NoRouteLeft
 from edgepipe.identify import suffix_note
 from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
@@ -75,7 +75,7 @@ def format_of(request: Request) -> Format:
 
 
 def routes_for(request: Request, format: Format) -> list[Route]:
-    found = routes_between(format, catalog.target(request.target).format)
+    found = routes_between(format, catalog.target(request.target).format_of(request.precision))
     return [pick(found, request.route)] if request.route else found
 
 
@@ -127,6 +127,8 @@ def _session(request: Request, store: Store, listener: Listener) -> Session:
         request.options,
         limits,
         request.retry,
+        request.learning(),
+        request.quantized_tolerance(),
     )
 
 
@@ -137,7 +139,6 @@ def _described(
     specs = [inputs.parse(text) for text in request.inputs]
     session.listener.step_started(route.name, "read", str(source.format))
     described = making.describe(session, source, lambda: pipeline.warm_first(session, route))
-    _check_float(source, described)
     optional = described.facts.get("optional_inputs", ())
     pinned = inputs.pin(described.signature, specs, optional)
     open_ends = [
@@ -164,17 +165,6 @@ def _look_at_data(session: Session, source: Artifact, request: Request) -> list[
     return list(dict.fromkeys(warnings))
 
 
-def _check_float(source: Artifact, described: Description) -> None:
-    """What is quantized already can't be delivered as float32: nothing gives back what it lost."""
-    count = described.facts.get("quantized_tensors")
-    if source.format is Format.TFLITE and count:
-        raise UnsupportedModel(
-            f"{source.path.name} is quantized: {count} of its tensors are stored as integers,"
-            " and a float TFLite is needed to start from",
-            hint="give the float model that it was made of.",
-        )
-
-
 def _guessed_ranges(source: Artifact, samples: SampleSource) -> list[str]:
     """A proof on made-up integers says little where nothing tells which ones the model takes."""
     return [
@@ -195,7 +185,7 @@ def _warnings(source: Artifact) -> list[str]:
 def _deliver(
     account: Account, session: Session, folder: Path, outcome: Outcome, start: float
 ) -> Result:
-    written = delivery.write_models(folder, outcome.chosen)
+    written = delivery.write_models(folder, outcome.chosen, account.request.precision)
     account = replace(
         account,
         trials=outcome.trials,
@@ -203,6 +193,8 @@ def _deliver(
         seconds=time.perf_counter() - start,
     )
     report = document.of(account, session, folder)
+    if outcome.chosen.result.path.with_name(delivery.RECIPE).is_file():
+        report["recipe"] = delivery.RECIPE
     path = delivery.write_report(folder, report)
     files = {item.path.name: item.path for item in written}
     return Result(folder, written[-1].path, files, report, path)

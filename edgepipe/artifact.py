@@ -22,6 +22,7 @@ class Format(str, Enum):
     TORCH_SOURCE = "torch-source"
     ONNX = "onnx"
     TFLITE = "tflite"
+    TFLITE_QUANTIZED = "tflite-quantized"
 
     def __str__(self) -> str:
         return self.value

@@ -28,6 +28,7 @@ STAGES: dict[str, str] = {
     "tflite_from_onnx.tensorflow": "edgepipe.converters.tflite_from_onnx:TfliteFromOnnxTensorflow",
     "tflite_from_keras": "edgepipe.converters.tflite_from_keras:TfliteFromKeras",
     "tflite_from_torch": "edgepipe.converters.tflite_from_torch:TfliteFromTorch",
+    "tflite_quantize": "edgepipe.quantization.tflite_quantize:TfliteQuantize",
 }
 """In order of preference: of several from one format to the next, the first is tried first."""
 
@@ -41,6 +42,7 @@ RUNNERS: dict[Format, str] = {
     Format.TORCH_SOURCE: "edgepipe.runners.torch:TorchRunner",
     Format.ONNX: "edgepipe.runners.onnx:OnnxRunner",
     Format.TFLITE: "edgepipe.runners.tflite:TfliteRunner",
+    Format.TFLITE_QUANTIZED: "edgepipe.runners.tflite:TfliteRunner",
 }
 
 READERS: dict[str, str] = {
@@ -64,6 +66,11 @@ TOOLCHAINS: tuple[str, ...] = (
 )
 
 
+FLOAT = "float32"
+CALIBRATED = ("int8", "int16x8")
+"""Precisions whose integers are fitted to samples."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What a chip or runtime accepts; data only."""
@@ -72,11 +79,23 @@ class Target:
     format: Format
     precisions: tuple[str, ...]
     words: str
+    quantized: Format | None = None
+    """Of every precision but float32."""
+
+    def format_of(self, precision: str) -> Format:
+        """Where the routes of a precision end."""
+        return self.format if precision == FLOAT or self.quantized is None else self.quantized
 
 
 TARGETS: dict[str, Target] = {
-    "onnx": Target("onnx", Format.ONNX, ("float32",), "ONNX, for any ONNX runtime"),
-    "tflite": Target("tflite", Format.TFLITE, ("float32",), "TFLite, for LiteRT on any CPU"),
+    "onnx": Target("onnx", Format.ONNX, (FLOAT,), "ONNX, for any ONNX runtime"),
+    "tflite": Target(
+        "tflite",
+        Format.TFLITE,
+        (FLOAT, *CALIBRATED, "dynamic", "float16"),
+        "TFLite, for LiteRT on any CPU",
+        Format.TFLITE_QUANTIZED,
+    ),
 }
 
 

@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edgepipe import onnx_file, pipeline
+from edgepipe import catalog, onnx_file, pipeline
 from edgepipe.artifact import Artifact, Format, size_of
 from edgepipe.errors import DiskFull, EdgepipeError, PathError
 from edgepipe.pipeline import Candidate
 from edgepipe.report.document import Written
 from edgepipe.store import Store
 
+RECIPE = "recipe.toml"
 COPIES = 6
 """Times the model's size that a run was seen to need on disk, with its intermediate files."""
 HEADROOM = 64 << 20
@@ -58,14 +59,17 @@ def model_size(source: Artifact) -> int:
     return size
 
 
-def write_models(folder: Path, chosen: Candidate) -> list[Written]:
+def write_models(folder: Path, chosen: Candidate, precision: str) -> list[Written]:
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, artifact in pipeline.worth_keeping(chosen).items():
+        for name, artifact in pipeline.worth_keeping(chosen, precision).items():
             _copy_model(artifact, folder / name)
             written.append(Written(folder / name, artifact, size_of(folder / name)))
         clear_earlier(folder, {item.path.name for item in written})
+        recipe = chosen.result.path.with_name(RECIPE)
+        if recipe.is_file():
+            _copy_file(recipe, folder / RECIPE)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return written
@@ -79,10 +83,12 @@ def clear_earlier(folder: Path, kept: set[str]) -> None:
 
 def _of_earlier_run(folder: Path) -> set[str]:
     """What the report that is there says was written."""
-    known = set(pipeline.DELIVERED.values())
+    precisions = {name for goal in catalog.TARGETS.values() for name in goal.precisions}
+    known = {*pipeline.DELIVERED.values(), *map(pipeline.quantized_name, precisions), RECIPE}
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return {str(item["path"]) for item in report["outputs"]} & known
+        recipe = {RECIPE} if report.get("recipe") else set()
+        return ({str(item["path"]) for item in report["outputs"]} | recipe) & known
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 

@@ -25,6 +25,7 @@ EdgepipeError
 │   ├── BrokenOutput            it exited well and its output is unusable
 │   ├── Unproven                its output differs from its input
 │   └── NoRouteLeft             every route failed; carries the story
+│       └── BelowLimit       5  every route that got to its end was worse than the limits
 └── LimitError               5  worse than the limits
 """
 
@@ -167,6 +168,10 @@ class Unproven(StageError):
 
 class NoRouteLeft(StageError):
     pass
+
+
+class BelowLimit(NoRouteLeft):
+    exit_code = 5
 
 
 class LimitError(EdgepipeError):

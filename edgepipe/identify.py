@@ -40,6 +40,7 @@ WORDS = {
     Format.TORCH_SOURCE: "PyTorch code",
     Format.ONNX: "an ONNX model",
     Format.TFLITE: "a TFLite model",
+    Format.TFLITE_QUANTIZED: "a quantized TFLite model",
 }
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = {
@@ -52,6 +53,7 @@ SUFFIXES = {
     Format.TORCH_SOURCE: (),
     Format.ONNX: (".onnx",),
     Format.TFLITE: (".tflite", ".lite"),
+    Format.TFLITE_QUANTIZED: (".tflite", ".lite"),
 }
 KNOWN = (
     "edgepipe reads Keras (.keras, .h5), SavedModel folders, PyTorch (.pt2, TorchScript), "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from edgepipe.artifact import Format
+from edgepipe.errors import UnknownFormat
 from edgepipe.identify_sample import Damaged, Sample, damaged
 
 # schema.fbs: Model { version, operator_codes, subgraphs, description, buffers, ... }
@@ -21,7 +23,23 @@ def recognise(sample: Sample) -> Format | None:
         _check(sample)
     except Damaged as reason:
         raise damaged(sample.path, "a TFLite model", str(reason)) from reason
-    return Format.TFLITE
+    return Format.TFLITE_QUANTIZED if _is_quantized(sample.path) else Format.TFLITE
+
+
+def _is_quantized(path: Path) -> bool:
+    """Whether anything in it stands for a real number in fewer bits than float32 has."""
+    from edgepipe.tflite import reader
+
+    try:
+        model = reader.read(path)
+    except UnknownFormat:
+        return False  # Of operators that are newer than edgepipe, say; whoever reads it tells.
+    halves = ("float16", "bfloat16")
+    return bool(model.quantized()) or any(
+        tensor.constant and tensor.dtype in halves
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+    )
 
 
 def _check(sample: Sample) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import catalog, settings
+from edgepipe import catalog, precision_options, settings
 from edgepipe.data import preprocessing
 from edgepipe.errors import UnknownName
 from edgepipe.request import Request
@@ -24,6 +24,11 @@ SETTABLE = (
     "labels",
     "columns",
     "limit",
+    "held_out",
+    "io",
+    "calibration_method",
+    "allow_float",
+    "recipe",
     "seed",
     "python_path",
     "custom_objects",
@@ -57,7 +62,7 @@ def request_for(model: str | Path, arguments: Mapping[str, Any]) -> Request:
         said = request.preprocessing
         table = said if isinstance(said, Mapping) else preprocessing.read_file(Path(said))
         request = replace(request, preprocessing={**below_it, **table})
-    return _with_options(request, project.get("options", {}))
+    return precision_options.applied(_with_options(request, project.get("options", {})))
 
 
 def _from_environment() -> dict[str, str]:

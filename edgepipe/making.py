@@ -17,6 +17,7 @@ from edgepipe import __version__, catalog, given_data, summary
 from edgepipe.artifact import Artifact, Port, Signature
 from edgepipe.errors import BrokenOutput, EdgepipeError, StageError, StageFailed
 from edgepipe.identify import identify
+from edgepipe.learning import data_of
 from edgepipe.proof import REVISION as PROOF_REVISION
 from edgepipe.proof import Proof
 from edgepipe.request import digest_model
@@ -101,7 +102,7 @@ def with_ranges(session: Session, artifact: Artifact) -> Artifact:
             return dict.fromkeys(wide, 2)
         return dict(answer.value)
 
-    key = _outputs_key(session, artifact, samples)
+    key = outputs_key(session, artifact, samples)
     entry = session.fetch(
         store_key({"step": "ranges", "of": key}), ask, f"ranges of {artifact.path.name}"
     )
@@ -117,6 +118,7 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
     options = session.options(stage)
     stage.check(artifact, options)
     interpreter = session.interpreter(stage.toolchain)
+    data, data_key = data_of(session.learning, stage.learns(options), artifact)
     key = store_key(
         {
             "step": "stage",
@@ -126,6 +128,7 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
             "options": options.key(),
             "artifact": _identity(artifact),
             "toolchain": interpreter.fingerprint,
+            "data": data_key,
         }
     )
 
@@ -134,7 +137,8 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
         ahead()
         log = session.log(stage.name)
         try:
-            return _run(session, stage, artifact, options.key(), folder, log)
+            settings = {"options": options.key(), "data": data}
+            return _run(session, stage, artifact, settings, folder, log)
         except REMEMBERED as error:
             if error.details.get("type") not in PASSING:
                 _remember(session, key, error)
@@ -160,7 +164,7 @@ def _run(
     session: Session,
     stage: Stage,
     artifact: Artifact,
-    options: dict[str, Any],
+    settings: dict[str, Any],
     folder: Path,
     log: Path,
 ) -> dict[str, Any]:
@@ -170,8 +174,8 @@ def _run(
         log,
         stage=catalog.STAGES[stage.name],
         artifact=artifact.to_json(),
-        options=options,
         workdir=str(folder),
+        **settings,
     )
     product = Product.from_json(answer.value)
     _check_promise(stage, artifact, product, folder, log)
@@ -248,7 +252,7 @@ def _identity(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _outputs_key(session: Session, artifact: Artifact, samples: str) -> str:
+def outputs_key(session: Session, artifact: Artifact, samples: str) -> str:
     toolchain = session.interpreter(catalog.runner(artifact.format).toolchain)
     return store_key(
         {
@@ -275,7 +279,7 @@ def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path) -> 
         )
         return {"names": answer.value, "seconds": answer.seconds, "peak": answer.peak}
 
-    key = _outputs_key(session, artifact, samples)
+    key = outputs_key(session, artifact, samples)
     entry = session.fetch(key, run, f"outputs of {artifact.path.name}")
     return entry.path / "outputs.npz"
 
@@ -291,8 +295,8 @@ def prove(
         {
             "step": "proof",
             "revision": PROOF_REVISION,
-            "before": _outputs_key(session, before, samples),
-            "after": _outputs_key(session, after, samples),
+            "before": outputs_key(session, before, samples),
+            "after": outputs_key(session, after, samples),
             "tolerance": vars(tolerance),
             "layouts": layouts,
         }

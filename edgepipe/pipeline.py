@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edgepipe import catalog, making, process_memory, toolchain
+from edgepipe import catalog, making, process_memory, quantized_proof, toolchain
 from edgepipe.artifact import Artifact, Format
 from edgepipe.errors import (
+    BelowLimit,
     EdgepipeError,
     NoRouteLeft,
     SamplesError,
@@ -20,7 +21,9 @@ from edgepipe.errors import (
     UnsupportedModel,
 )
 from edgepipe.plan import Route
+from edgepipe.proof import Proof
 from edgepipe.session import Session
+from edgepipe.stage import Product
 from edgepipe.story import Step, Trial
 
 MEMORY_OF_A_ROUTE = 4 << 30
@@ -158,11 +161,11 @@ def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> l
                 raise
     if len(artifacts) == 1:
         # Nothing to convert, but nothing unproven passes either: it must load, run and repeat.
-        _, trial.proof, _ = making.prove(session, source, source, None)
+        _, trial.proof, _ = _prove(session, source, source, None)
         if not trial.proof.proven:
             raise Unproven(f"the model as given can't be relied on: {trial.proof.why()}")
     if len(artifacts) > 2:
-        _, trial.proof, _ = making.prove(session, source, artifacts[-1], None)
+        _, trial.proof, _ = _prove(session, source, artifacts[-1], None)
         if not trial.proof.proven:
             raise Unproven(f"end to end, the result differs: {trial.proof.why()}")
     return artifacts
@@ -181,9 +184,7 @@ def _take_step(
         step.status = "kept" if made.kept else "made"
         step.stage_seconds, step.peak_memory, step.log = made.seconds, made.peak, made.log
         step.summary, step.notes = made.summary, made.product.notes
-        after, step.proof, step.proof_kept = making.prove(
-            session, before, made.artifact, made.product
-        )
+        after, step.proof, step.proof_kept = _prove(session, before, made.artifact, made.product)
         step.notes += step.proof.notes
         if step.proof.reference_failed and index == 0:
             # Every route begins with this model; another one would end in the same place.
@@ -210,6 +211,16 @@ def _end_step(session: Session, route: Route, step: Step, start: float) -> None:
     """Not in a `finally`: what the user interrupts did not fail, and nothing is said of it."""
     step.seconds = time.perf_counter() - start
     session.listener.step_ended(route.name, step)
+
+
+def _prove(
+    session: Session, before: Artifact, after: Artifact, product: Product | None
+) -> tuple[Artifact, Proof, bool]:
+    """Exact arrows must be that; of integers it is asked how much they lose."""
+    if after.format is Format.TFLITE_QUANTIZED:
+        proof, kept = quantized_proof.prove(session, before, after)
+        return after, proof, kept
+    return making.prove(session, before, after, product)
 
 
 def _warm_next(session: Session, route: Route, index: int) -> None:
@@ -262,17 +273,24 @@ def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:
     story = "\n".join(f"  {trial.route}: {trial.reason or trial.status}" for trial in trials)
     tried = [trial for trial in trials if trial.status == "failed"]
     last = next((step.log for trial in reversed(tried) for step in trial.steps[::-1]), "")
-    return NoRouteLeft(
+    missed = [trial for trial in tried if trial.missed_limit]
+    kind = BelowLimit if missed else NoRouteLeft
+    return kind(
         f"every route failed ({len(tried)} tried):\n{story}",
         hint=f"what the tools printed last is in {last}" if last else "",
         trials=[trial.to_json() for trial in trials],
     )
 
 
-def worth_keeping(candidate: Candidate) -> dict[str, Artifact]:
+def worth_keeping(candidate: Candidate, precision: str) -> dict[str, Artifact]:
     """What goes to the user's folder, by name; of several ONNX files on the way, the last."""
+    names = {**DELIVERED, Format.TFLITE_QUANTIZED: quantized_name(precision)}
     return {
-        DELIVERED[artifact.format]: artifact
+        names[artifact.format]: artifact
         for artifact in candidate.artifacts
-        if artifact.format in DELIVERED
+        if artifact.format in names
     }
+
+
+def quantized_name(precision: str) -> str:
+    return f"model_{precision}.tflite"

@@ -44,6 +44,12 @@ class Route:
 
 def routes_between(source: Format, goal: Format) -> list[Route]:
     """All routes, best first: through ONNX before direct ones, then by back-end and exporter."""
+    if source is Format.TFLITE_QUANTIZED and goal in (Format.TFLITE, source):
+        raise UnsupportedModel(
+            "the model is quantized: its tensors are stored in fewer bits, nothing gives back what"
+            " that lost, and a float TFLite is needed to start from",
+            hint="give the float model that it was made of.",
+        )
     found = [Route(stages, source) for stages in _walk(source, goal, frozenset())]
     if not found:
         reachable = ", ".join(sorted({str(stage.target) for stage in catalog.stages()}))

@@ -15,7 +15,8 @@ from edgepipe.code_digest import code_digest
 from edgepipe.data import preprocessing
 from edgepipe.dataset import DataSource
 from edgepipe.errors import ModelNotFound, OptionError, UnknownName
-from edgepipe.proof import Tolerance
+from edgepipe.learning import HELD_OUT, Learning
+from edgepipe.proof import QUANTIZED, Tolerance
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Request:
     labels: str = ""
     columns: tuple[str, ...] = ()
     limit: int | None = None
+    held_out: float = HELD_OUT
+    io: str = ""
+    calibration_method: str = ""
+    allow_float: bool = False
+    recipe: str | Path | None = None
     seed: int = 0
     weights: str | Path | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
@@ -80,6 +86,8 @@ class Request:
                 f"precision for target {self.target}", self.precision, goal.precisions
             )
         self.tolerance()
+        self.quantized_tolerance()
+        self._check_learning()
         if self.seed < 0:
             raise OptionError(f"--seed takes a number from 0 on, received {self.seed}")
         if self.route and self.explore:
@@ -120,14 +128,44 @@ class Request:
         given = {"samples": self.samples, "calibration": self.calibration}
         return {name: self.data(where) for name, where in given.items() if where}
 
+    @property
+    def quantizes(self) -> bool:
+        return self.precision != catalog.FLOAT
+
     def tolerance(self) -> Tolerance:
-        """What an arrow may lose, as far as it was said."""
+        """What an exact arrow may lose; what was said is about the integers, if there are any."""
+        return Tolerance() if self.quantizes else replace(Tolerance(), **self._said_limits())
+
+    def quantized_tolerance(self) -> Tolerance:
+        """What a quantized arrow may lose, as far as it was said."""
+        return replace(QUANTIZED, **self._said_limits()) if self.quantizes else QUANTIZED
+
+    def _said_limits(self) -> dict[str, float]:
         said = {
             "sqnr_db": self.min_sqnr,
             "relative_error": self.max_error,
             "argmax_agreement": self.min_agreement,
         }
-        return Tolerance(**{name: value for name, value in said.items() if value is not None})
+        return {name: value for name, value in said.items() if value is not None}
+
+    def learning(self) -> Learning | None:
+        """What is learnt from and what is judged on, where something is quantized."""
+        given = self.data_sources()
+        if not self.quantizes or "calibration" not in given:
+            return None
+        return Learning.of(given["calibration"], given.get("samples"), self.held_out)
+
+    def _check_learning(self) -> None:
+        if self.precision in catalog.CALIBRATED and not self.calibration:
+            raise OptionError(
+                f"--precision {self.precision} needs samples that say which values occur",
+                hint="give some with --calibration DATA (100 or more that are like those in use);"
+                " --calibration random makes a file that runs, and whose figures mean nothing.",
+            )
+        if not 0 < self.held_out < 1:
+            raise OptionError(
+                f"--held-out takes a share between 0 and 1, received {self.held_out:g}"
+            )
 
     def output_folder(self) -> Path:
         if self.out is not None:

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any
 
 from edgepipe import toolchain
+from edgepipe.learning import Learning
 from edgepipe.post_mortem import Limits
-from edgepipe.proof import Tolerance
+from edgepipe.proof import QUANTIZED, Tolerance
 from edgepipe.samples import SampleSource
 from edgepipe.sandbox import Answer, Workers
 from edgepipe.settings import cache_root
@@ -41,6 +42,8 @@ class Session:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         limits: Limits | None = None,
         retry: bool = False,
+        learning: Learning | None = None,
+        quantized_tolerance: Tolerance = QUANTIZED,
     ) -> None:
         self.store = store
         self.listener: Listener = listener or Silent()
@@ -49,6 +52,8 @@ class Session:
         self.settings = {name: dict(values) for name, values in (settings or {}).items()}
         self.limits = limits or Limits()
         self.retry = retry
+        self.learning = learning
+        self.quantized_tolerance = quantized_tolerance
         self.peak_memory = 0
         self._interpreters: dict[str, Interpreter] = {}
         self._making = threading.RLock()

@@ -17,10 +17,13 @@ import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
 
 from edgepipe.artifact import Artifact, Format, Signature
 from edgepipe.errors import OptionError, UnknownName
+
+if TYPE_CHECKING:
+    from edgepipe.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -147,9 +150,21 @@ class Stage(ABC):
     preload: ClassVar[tuple[str, ...]] = ()
     """Modules worth importing while an earlier stage is still running."""
 
+    def learns(self, options: Any) -> bool:
+        """Whether `run_on` wants the user's calibration samples."""
+        del options
+        return False
+
     def check(self, artifact: Artifact, options: Any) -> None:  # noqa: B027 - most need none
         """Refuse cheaply, in the parent, what `run` could not do. No framework here."""
 
     @abstractmethod
     def run(self, artifact: Artifact, options: Any, workdir: Path) -> Product:
         """Read the artifact, write below workdir. Called in the worker."""
+
+    def run_on(
+        self, artifact: Artifact, options: Any, workdir: Path, data: Dataset | None
+    ) -> Product:
+        """The same for a stage that learns from samples; None where none were given."""
+        del data
+        return self.run(artifact, options, workdir)

@@ -71,6 +71,12 @@ class Trial:
     def ops(self) -> int:
         return int(self.steps[-1].summary.get("ops", 0)) if self.steps else 0
 
+    @property
+    def missed_limit(self) -> bool:
+        """Whether it got to a quantized result, and that was worse than the limit."""
+        proof = self.steps[-1].proof if self.steps else None
+        return self.status == "failed" and proof is not None and proof.quantized
+
     def notes(self) -> tuple[str, ...]:
         """What is to be said of its proofs, each once."""
         proofs = [self.proof, *(step.proof for step in self.steps)]

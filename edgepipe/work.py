@@ -26,12 +26,20 @@ def describe(artifact: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_stage(
-    stage: str, artifact: dict[str, Any], options: dict[str, Any], workdir: str
+    stage: str,
+    artifact: dict[str, Any],
+    options: dict[str, Any],
+    workdir: str,
+    data: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`stage` is the dotted name of its class."""
+    """`stage` is the dotted name of its class; `data` a source of calibration samples."""
+    from edgepipe.dataset import DataSource
+
     runnable: Stage = catalog.load(stage)()
     typed = runnable.options.from_settings(options, runnable.name)
-    return runnable.run(Artifact.from_json(artifact), typed, Path(workdir)).to_json()
+    subject = Artifact.from_json(artifact)
+    samples = DataSource.from_json(data).open(subject.ends()) if data else None
+    return runnable.run_on(subject, typed, Path(workdir), samples).to_json()
 
 
 def infer(artifact: dict[str, Any], feeds: str, outputs: str, threads: int = 0) -> list[str]:

@@ -30,15 +30,29 @@ TO_TFLITE = {
 }
 EVERY_ROUTE = [
     pytest.param(route, id=f"{source}-{route.name}")
-    for source in Format
+    for source in TO_TFLITE
     for route in routes_between(source, Format.TFLITE)
 ]
 
 
-@pytest.mark.parametrize("source", Format, ids=str)
+@pytest.mark.parametrize("source", TO_TFLITE, ids=str)
 def test_order_of_routes(source: Format) -> None:
     """Through ONNX first, the default back-end before the slow one, exporters within."""
     assert [route.name for route in routes_between(source, Format.TFLITE)] == TO_TFLITE[source]
+
+
+@pytest.mark.parametrize("goal", [Format.TFLITE, Format.TFLITE_QUANTIZED], ids=str)
+def test_nothing_leads_back_from_integers(goal: Format) -> None:
+    assert {*TO_TFLITE, Format.TFLITE_QUANTIZED} == set(Format)
+    with pytest.raises(UnsupportedModel, match="is quantized"):
+        routes_between(Format.TFLITE_QUANTIZED, goal)
+
+
+def test_every_float_tflite_can_be_quantized() -> None:
+    for source in TO_TFLITE:
+        found = routes_between(source, Format.TFLITE_QUANTIZED)
+        assert all(route.stages[-1].target is Format.TFLITE_QUANTIZED for route in found)
+        assert found[0].stages[-1].name == "tflite_quantize"
 
 
 @pytest.mark.parametrize("route", EVERY_ROUTE)

@@ -84,6 +84,26 @@ def run_options(command: Command) -> Command:
                 "--min-agreement", type=float, metavar="SHARE",
                 help="How often the largest element, or an integer, is the same. Default: 1.",
             ),
+            click.option(
+                "--held-out", type=float, metavar="SHARE",
+                help="Of the calibration data, kept for the int8 proof. Default: 0.2.",
+            ),
+            click.option(
+                "--io", metavar="TYPE",
+                help="Type of a quantized model's ends: int8, uint8, int16, float32.",
+            ),
+            click.option(
+                "--calibration-method", metavar="NAME",
+                help="min-max, moving-average, percentile, mse or entropy.",
+            ),
+            click.option(
+                "--allow-float", is_flag=True,
+                help="Accept operators that stay in float in an int8 model.",
+            ),
+            click.option(
+                "--recipe", type=click.Path(path_type=Path), metavar="FILE",
+                help="Apply the recipe.toml of an earlier result.",
+            ),
             click.option("--route", default="", metavar="NAME", help="Only this route; see plan."),
             click.option("--explore", is_flag=True, help="Try all routes and keep the best."),
             click.option(
@@ -111,13 +131,17 @@ def run_options(command: Command) -> Command:
     return command
 
 
+precision_option = click.option(
+    "--precision", metavar="NAME",
+    help="float32 (the default), int8, int16x8, dynamic or float16.",
+)  # fmt: skip
 target_option = click.option("--target", metavar="NAME", help="tflite (the default) or onnx.")
 
 
 @click.command()
 @model_options
 @target_option
-@click.option("--precision", metavar="NAME", help="float32, the default.")
+@precision_option
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Where the results go. Default: NAME_TARGET here.",

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from edgepipe.cli.convert import model_options, read_flags, target_option
+from edgepipe.cli.convert import model_options, precision_option, read_flags, target_option
 
 
 @click.command()
 @model_options
 @target_option
-@click.option("--precision", metavar="NAME", help="float32, the default.")
+@precision_option
 @click.option("--route", default="", metavar="NAME", help="Only this route.")
 @click.option("--options", "with_options", is_flag=True, help="List the options of each stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

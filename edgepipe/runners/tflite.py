@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class TfliteRunner(Runner):
     """One interpreter. Quantized ends take and give floats: (stored - zero point) * scale."""
 
-    formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
+    formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE, Format.TFLITE_QUANTIZED)
     toolchain: ClassVar[str] = "edge"
     describes_in_core: ClassVar[bool] = True
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_litert.interpreter",)
+    interpreter_options: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def describe(cls, artifact: Artifact) -> Description:
@@ -51,7 +52,9 @@ class TfliteRunner(Runner):
         litert = importlib.import_module("ai_edge_litert.interpreter")
         try:
             self.interpreter: Any = litert.Interpreter(
-                model_path=str(self.artifact.path), num_threads=self.threads or None
+                model_path=str(self.artifact.path),
+                num_threads=self.threads or None,
+                **self.interpreter_options,
             )
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:

@@ -1,0 +1,60 @@
+"""What a run learns from and what it is judged on: two parts of the calibration data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepipe.artifact import Artifact, Signature
+from edgepipe.dataset import DataSource
+
+if TYPE_CHECKING:
+    from edgepipe.runner import Tensors
+
+HELD_OUT = 0.2
+"""Share of the calibration data that nothing is learnt from, so that it can be judged on it."""
+LARGEST_PROOF = 256 << 20
+"""Bytes of held-out samples that a proof takes; of more, evenly chosen ones."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """`calibration` is learnt from, `proof` is what the result is run on beside the float model."""
+
+    calibration: DataSource
+    proof: DataSource
+
+    @staticmethod
+    def of(calibration: DataSource, samples: DataSource | None, held_out: float) -> Learning:
+        """Samples that were given for the proofs leave the whole calibration data to learn from."""
+        if samples is not None:
+            return Learning(calibration, samples)
+        return Learning(*calibration.split(held_out))
+
+
+def write_proof_samples(source: dict[str, Any], signature: dict[str, Any], path: str) -> list[int]:
+    """A worker's job: the samples, the first one again at the end. Their labels, -1 for none."""
+    from edgepipe import tensors
+
+    dataset = DataSource.from_json(source).open(Signature.from_json(signature))
+    chosen: list[Tensors] = []
+    labels = []
+    step = 1
+    for number, sample in enumerate(dataset):
+        if not chosen:
+            size = sum(array.nbytes for array in sample.feeds.values())
+            step = max(1, -(-len(dataset) * size // LARGEST_PROOF))
+        if number % step == 0:
+            chosen.append(sample.feeds)
+            labels.append(-1 if sample.label is None else sample.label)
+    tensors.write(Path(path), [*chosen, chosen[0]])
+    return labels
+
+
+def data_of(learning: Learning | None, wanted: bool, artifact: Artifact) -> tuple[Any, str]:
+    """The source for a stage as plain data with its digest; nothing where none is wanted."""
+    if learning is None or not wanted:
+        return None, ""
+    source = learning.calibration
+    return source.to_json(), source.key(artifact.ends())

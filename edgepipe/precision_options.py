@@ -1,0 +1,76 @@
+"""What a request and a recipe say of quantization, as options of the stages that quantize."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgepipe import catalog
+from edgepipe.errors import ModelNotFound, OptionError, UnknownFormat
+from edgepipe.request import Request
+from edgepipe.settings import read_toml
+
+OPTIONS = {
+    "precision": "scheme",
+    "io": "io",
+    "calibration_method": "method",
+    "allow_float": "allow_float",
+}
+"""Field of the request -> option of a stage."""
+
+
+def applied(request: Request) -> Request:
+    """The request with its options filled in: `-O` over flags over the recipe."""
+    recipe = _read_recipe(Path(request.recipe)) if request.recipe else {}
+    request = _with_precision(request, recipe)
+    if not request.quantizes:
+        return request
+    merged = {name: dict(values) for name, values in request.options.items()}
+    said = {
+        option: getattr(request, field)
+        for field, option in OPTIONS.items()
+        if getattr(request, field)
+    }
+    for stage in catalog.stages():
+        known = stage.options.names()
+        if "scheme" not in known:
+            continue
+        values = {name: value for name, value in said.items() if name in known}
+        values = {**recipe.get(stage.name, {}), **values, **merged.get(stage.name, {})}
+        if values["scheme"] != request.precision:
+            raise OptionError(
+                f"two precisions were asked for: --precision {request.precision} and"
+                f" {stage.name}.scheme={values['scheme']}",
+                hint="leave the option out; --precision sets it.",
+            )
+        stage.options.from_settings(values, stage.name)
+        merged[stage.name] = values
+    return replace(request, options=merged)
+
+
+def _with_precision(request: Request, recipe: Mapping[str, Mapping[str, Any]]) -> Request:
+    """A recipe says the precision, where nothing else does."""
+    schemes = {str(values["scheme"]) for values in recipe.values() if "scheme" in values}
+    if not schemes:
+        return request
+    if len(schemes) > 1 or (request.quantizes and {request.precision} != schemes):
+        raise OptionError(
+            f"the recipe {request.recipe} is for {' and '.join(sorted(schemes))},"
+            f" --precision says {request.precision}",
+            hint="leave --precision out, or the recipe.",
+        )
+    return replace(request, precision=schemes.pop())
+
+
+def _read_recipe(path: Path) -> dict[str, dict[str, Any]]:
+    """Tables of options by stage; every name in it must be known."""
+    if not path.is_file():
+        raise ModelNotFound(f"there is no recipe {path}")
+    recipe = read_toml(path)
+    for name, values in recipe.items():
+        if not isinstance(values, dict):
+            raise UnknownFormat(f"{path}: {name} is no table of options", hint="[tflite_quantize]")
+        catalog.stage(name).options.from_settings(values, name)
+    return recipe

@@ -1,0 +1,175 @@
+"""Quantizes a float TFLite with ai-edge-quantizer, on ranges of our own calibration."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgepipe.artifact import Artifact, Format, Port, Signature
+from edgepipe.errors import BrokenOutput, OptionError, StageFailed
+from edgepipe.stage import Options, Product, Stage, option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgepipe.dataset import Dataset
+    from edgepipe.runner import Tensors
+
+CALIBRATED = ("int8", "int16x8")
+
+
+@dataclass(frozen=True)
+class QuantizeOptions(Options):
+    """A recipe: everything that decides the result, beside the model and the samples."""
+
+    scheme: Literal["int8", "int16x8", "dynamic", "float16"] = option(
+        "int8", "int8, int16x8, dynamic or float16."
+    )
+    io: Literal["auto", "int8", "uint8", "int16", "float32"] = option(
+        "auto", "Type of inputs and outputs; auto is the scheme's own."
+    )
+    method: Literal["min-max", "moving-average", "percentile", "mse", "entropy"] = option(
+        "min-max", "Calibration: min-max, moving-average, percentile, mse or entropy."
+    )
+    percentile: float = option(99.99, "The share that the method percentile keeps, in percent.")
+    weights: Literal["per-channel", "per-tensor"] = option(
+        "per-channel", "A scale for each channel of weights, or one."
+    )
+    dense_weights: Literal["per-channel", "per-tensor"] | None = option(
+        None, "The same for dense layers, where targets differ; as weights when left out."
+    )
+    symmetric: bool = option(False, "Zero points of 0 for int8 activations.")
+    float_layers: tuple[str, ...] = option((), "Patterns of layers that stay in float.")
+    int16_layers: tuple[str, ...] = option((), "Patterns of layers with int16 activations.")
+    allow_float: bool = option(False, "Accept operators that stay in float.")
+
+    def ends(self) -> str:
+        """The type that inputs and outputs shall have."""
+        if self.scheme in ("dynamic", "float16"):
+            return "float32"
+        if self.io != "auto":
+            return self.io
+        return "int16" if self.scheme == "int16x8" else "int8"
+
+
+class TfliteQuantize(Stage):
+    """1. every tensor's range is seen on the samples; 2. the quantizer writes integers for them;
+    3. what was asked for is looked for in the file: types of the ends, operators left in float.
+    """
+
+    name: ClassVar[str] = "tflite_quantize"
+    label: ClassVar[str] = "aeq"
+    sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
+    target: ClassVar[Format] = Format.TFLITE_QUANTIZED
+    toolchain: ClassVar[str] = "edge"
+    revision: ClassVar[int] = 1
+    options: ClassVar[type[Options]] = QuantizeOptions
+    preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
+
+    def learns(self, options: QuantizeOptions) -> bool:
+        return options.scheme in CALIBRATED
+
+    def check(self, artifact: Artifact, options: QuantizeOptions) -> None:
+        known = {"int8": ("int8", "uint8", "float32"), "int16x8": ("int16", "float32")}
+        allowed = known.get(options.scheme, ("float32",))
+        if options.io not in ("auto", *allowed):
+            raise OptionError(
+                f"a model of {options.scheme} has no {options.io} ends",
+                hint=f"they can be: {', '.join(allowed)}.",
+            )
+        if not 50 < options.percentile <= 100:
+            raise OptionError(
+                f"percentile takes a number above 50, up to 100, received {options.percentile}"
+            )
+
+    def run(self, artifact: Artifact, options: QuantizeOptions, workdir: Path) -> Product:
+        return self.run_on(artifact, options, workdir, None)
+
+    def run_on(
+        self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Dataset | None
+    ) -> Product:
+        from . import aeq_recipe, integer_check, recipe
+
+        notes = []
+        ranges: dict[str, Any] | None = None
+        facts: dict[str, Any] = {}
+        if options.scheme in CALIBRATED:
+            ranges, facts = _calibrate(artifact, options, data)
+            notes.append(f"calibrated on {facts['samples']} samples ({options.method})")
+            if data is not None and data.source.random:
+                notes.append("random calibration: figures mean nothing for your data")
+        quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(
+            str(artifact.path)
+        )
+        aeq_recipe.load(quantizer, options)
+        content = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
+        path = workdir / "model.tflite"
+        path.write_bytes(content)
+        integer_check.check_ends(path, options.ends(), options.ends())
+        left = integer_check.float_operators(path) if options.scheme in CALIBRATED else []
+        if left:
+            words = f"{len(left)} operators stay in float: {integer_check.words_for(left)}"
+            if not (options.allow_float or options.float_layers):
+                raise StageFailed(
+                    f"{options.scheme} was asked for, and {words}",
+                    hint="--allow-float leaves them in float, where the target can run that.",
+                )
+            notes.append(words)
+        recipe.write(workdir, self.name, options, facts)
+        return Product(path, _ends(artifact, path), notes=tuple(notes))
+
+
+def _calibrate(
+    artifact: Artifact, options: QuantizeOptions, data: Dataset | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The range of each tensor as the quantizer wants it, and what it was learnt from."""
+    import numpy as np
+
+    from . import calibration
+    from .calibration_methods import range_of
+
+    if data is None:
+        raise StageFailed(f"{options.scheme} needs samples to calibrate on")
+    seen, count = calibration.observe(artifact, _feeds(data), options.method)
+    ranges = {}
+    for name, one in seen.items():
+        if one.samples:
+            low, high = range_of(one, options.method, options.percentile)
+            shape = (1,) * one.rank
+            ranges[name] = {
+                "min": np.full(shape, low, np.float32),
+                "max": np.full(shape, high, np.float32),
+            }
+    return ranges, {"samples": count, "calibration": data.source.words()}
+
+
+def _feeds(data: Dataset) -> Iterator[Tensors]:
+    for sample in data:
+        yield sample.feeds
+
+
+def _ends(artifact: Artifact, path: Path) -> Signature:
+    """The names that the user knows, with the tensors and types that are in the file now."""
+    from edgepipe.tflite import reader
+
+    given = artifact.ends()
+    before, now = reader.read(artifact.path).signature(), reader.read(path).signature()
+
+    def renew(
+        ports: tuple[Port, ...], old: tuple[Port, ...], new: tuple[Port, ...]
+    ) -> tuple[Port, ...]:
+        if len(old) != len(new):
+            raise BrokenOutput(f"the quantized file has {len(new)} ends where {len(old)} were")
+        places = {port.tensor: other for port, other in zip(old, new, strict=True)}
+        found = [places[port.tensor or port.name] for port in ports]
+        return tuple(
+            replace(port, tensor=other.tensor, dtype=other.dtype)
+            for port, other in zip(ports, found, strict=True)
+        )
+
+    return Signature(
+        renew(given.inputs, before.inputs, now.inputs),
+        renew(given.outputs, before.outputs, now.outputs),
+    )
