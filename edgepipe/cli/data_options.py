@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +80,9 @@ def read_data_flags(arguments: dict[str, Any]) -> None:
 
 
 def _number(name: str, text: str) -> float:
+    above, _, below = text.partition("/")  # 1/127.5 is how people say it.
     try:
-        return float(Fraction(text.strip()))  # 1/255 is how people say it.
+        return float(above) / float(below or 1)
     except (ValueError, ZeroDivisionError) as error:
         raise OptionError(
             f"--{name} takes numbers, received {text!r}", hint="for instance 0.485,0.456,0.406."

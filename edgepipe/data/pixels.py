@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgepipe.artifact import Port
-from edgepipe.data import fitting
+from edgepipe.data import fitting, resampling
 from edgepipe.data.files import FilesReader
 from edgepipe.data.kind import IMAGES
 from edgepipe.data.preprocessing import Steps
@@ -89,7 +89,7 @@ def _sized(image: Any, steps: Steps, height: int, width: int) -> Any:
         scale = max(width / image.width, height / image.height)
         image = resize(image, _scaled(image, scale), steps)
     elif short:
-        image = resize(image, _scaled(image, short / min(image.size)), steps)
+        image = resize(image, tuple(short * side // min(image.size) for side in image.size), steps)
     if image.width < width or image.height < height:
         raise ValueError(
             f"{image.width}x{image.height} is smaller than the crop of {width}x{height}"
@@ -107,16 +107,14 @@ def resize(image: Any, size: Sequence[int], steps: Steps) -> Any:
     kinds = import_module("PIL.Image")
     if image.size == tuple(size):
         return image
+    if steps.resize == "area" or (steps.resize != "nearest" and not steps.antialias):
+        import numpy as np
+
+        made = resampling.resized(np.asarray(image), size[1], size[0], steps.resize)
+        return kinds.fromarray(made)
     methods = {
         "nearest": kinds.Resampling.NEAREST,
         "bilinear": kinds.Resampling.BILINEAR,
         "bicubic": kinds.Resampling.BICUBIC,
-        "area": kinds.Resampling.BOX,
     }
-    if steps.antialias or steps.resize in ("nearest", "area"):
-        return image.resize(size, methods[steps.resize])
-    # An affine map looks at the 2x2 or 4x4 nearest pixels, however much it shrinks:
-    # what TensorFlow's and OpenCV's resize do. Pillow's own resize always widens its filter.
-    across, down = image.width / size[0], image.height / size[1]
-    moved = (across, 0, 0, 0, down, 0)
-    return image.transform(size, kinds.Transform.AFFINE, moved, methods[steps.resize])
+    return image.resize(size, methods[steps.resize])

@@ -108,6 +108,7 @@ def survey(source: DataSource, signature: Signature) -> Survey:
         inputs=[found.to_json() for found in ranges.values()],
         problems=dataset.problems,
         warnings=[
+            *_beyond(source, labels, signature),
             *_sameness(source, constant, read, len(seen)),
             *(text for port in signature.inputs for text in _scale(source, port)),
         ],
@@ -125,6 +126,19 @@ def _named(counts: Counter[int], names: Sequence[str]) -> dict[str, int]:
         names[label] if label < len(names) else str(label): counts[label]
         for label in sorted(counts)
     }
+
+
+def _beyond(source: DataSource, labels: Counter[int], signature: Signature) -> list[str]:
+    """Labels that a classifier has no output for: often they count from 1."""
+    if not labels or len(signature.outputs) != 1 or not signature.outputs[0].shape:
+        return []
+    classes = signature.outputs[0].given_shape()[-1]  # type: ignore[index]
+    if not classes or classes < 2 or max(labels) < classes:
+        return []
+    return [
+        f"{source.where}: labels go from {min(labels)} to {max(labels)}, the model has {classes}"
+        f" outputs, 0 to {classes - 1}"
+    ]
 
 
 def _sameness(source: DataSource, constant: list[str], read: int, different: int) -> list[str]:
