@@ -42,6 +42,7 @@ def remove(graph: Graph, ops: Iterable[Op]) -> None:
     gone = {id(op) for op in ops}
     made = {id(tensor) for op in graph.ops if id(op) in gone for tensor in op.outputs}
     graph.ops = [op for op in graph.ops if id(op) not in gone]
+    made -= {id(tensor) for op in graph.ops for tensor in op.outputs}
     read = [tensor for op in graph.ops for tensor in op.reads()]
     for tensor in (*read, *graph.outputs):
         if id(tensor) in made:

@@ -1,0 +1,241 @@
+"""Rewrites of TFLite graphs, each proven by running the model before and after it.
+
+A rewrite is a small class, one a file in `edgepipe/tflite/rewrites/`: where its pattern begins
+(`places`) and what it puts there (`rewrite`). `prepare` applies them to a float model before it
+is quantized. What changes the result is undone: all places of a rewrite are tried together,
+then by halves, until those that hold are found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepipe.errors import BrokenOutput, InputError
+from edgepipe.tflite import edit, loading, saving
+from edgepipe.tflite.graph import Graph, Model, Op
+
+Feeds = Mapping[str, NDArray[Any]]
+Results = list[NDArray[Any]]
+Run = Callable[[Path, Sequence[Feeds]], list[Results]]
+"""Runs a file on samples: for each, its outputs in the file's order."""
+
+FLOAT_LIMIT = 80.0
+"""Decibels between the float results before and after: a changed order of additions costs 120 to
+140, a wrong constant leaves less than 40."""
+
+ROUNDS = 8
+"""Times that a rewrite is applied to what it left: transposes move past one operator each time."""
+
+REWRITES = (
+    "static_shapes", "activations", "softmax", "masks", "padding", "division", "neutral",
+    "constant_matmul", "normalization", "affine", "integer_forms", "channel_constants",
+    "transposes", "reshapes",
+)  # fmt: skip
+"""Modules in `edgepipe.tflite.rewrites`, in the order in which they are applied."""
+
+
+class Rewrite(ABC):
+    """One pattern and what replaces it. The class docstring says why."""
+
+    name: ClassVar[str]
+    says: ClassVar[str]
+    """What was done, for the note that the user reads."""
+
+    @abstractmethod
+    def places(self, graph: Graph) -> Iterator[Op]:
+        """The operators where the pattern is, told by the one whose result stays."""
+
+    @abstractmethod
+    def rewrite(self, model: Model, graph: Graph, op: Op) -> bool:
+        """Change the graph there; False where it isn't possible after all."""
+
+
+@dataclass
+class Outcome:
+    """What became of a model: how often each rewrite held, and where it was undone."""
+
+    applied: dict[str, int] = field(default_factory=dict)
+    undone: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def load_rewrites(names: Sequence[str] = REWRITES) -> list[Rewrite]:
+    found: list[Rewrite] = []
+    for name in names:
+        module = importlib.import_module(f"edgepipe.tflite.rewrites.{name}")
+        found.append(module.REWRITE)
+    return found
+
+
+def prepare(
+    path: Path,
+    out: Path,
+    samples: Sequence[Feeds] = (),
+    names: Sequence[str] = REWRITES,
+    run: Run | None = None,
+) -> list[str]:
+    """Write a float model to `out` so that it quantizes well; what was done, as notes.
+
+    Called in a worker with LiteRT. Without samples, noise is used. A model that doesn't run is
+    passed on as it is.
+    """
+    model = loading.load(path)
+    outcome = Prover(path, samples, run or run_litert).apply(model, load_rewrites(names))
+    saving.save(outcome[0], out)
+    return outcome[1].notes
+
+
+class Prover:
+    """Runs candidates on the same samples as the original, and compares."""
+
+    def __init__(self, path: Path, samples: Sequence[Feeds], run: Run) -> None:
+        self.path, self.run = path, run
+        self.samples = list(samples) or noise(loading.load(path))
+        self.expected: list[Results] | None = None
+
+    def apply(self, model: Model, rewrites: Sequence[Rewrite]) -> tuple[Model, Outcome]:
+        """The model with all rewrites that hold. The given one is left alone."""
+        outcome = Outcome()
+        with tempfile.TemporaryDirectory(prefix="edgepipe-rewrite-") as folder:
+            for rewrite in rewrites:
+                model = self.one(model, rewrite, outcome, Path(folder))
+        return model, outcome
+
+    def one(self, model: Model, rewrite: Rewrite, outcome: Outcome, folder: Path) -> Model:
+        """As long as one place gives way to the next; what failed once isn't tried again."""
+        held, failed = 0, set[str]()
+        for _ in range(ROUNDS):
+            found = [op.outputs[0].name for graph in model.graphs for op in rewrite.places(graph)]
+            todo = [[name for name in dict.fromkeys(found) if name not in failed]]
+            before = held
+            while todo:
+                names = todo.pop(0)
+                candidate, count = changed(model, rewrite, set(names))
+                if not count:
+                    continue
+                if self.holds(candidate, folder):
+                    model, held = candidate, held + count
+                elif len(names) > 1:
+                    middle = len(names) // 2
+                    todo[:0] = [names[:middle], names[middle:]]
+                else:
+                    failed.update(names)
+            if held == before:
+                break
+        if held:
+            outcome.applied[rewrite.name] = held
+            outcome.notes.append(f"{rewrite.name}: {rewrite.says} ({held}x)")
+        if failed:
+            outcome.undone[rewrite.name] = len(failed)
+            outcome.notes.append(f"{rewrite.name}: undone {len(failed)}x, the result changed")
+        return model
+
+    def holds(self, model: Model, folder: Path) -> bool:
+        if self.expected is None:
+            self.expected = self.run(self.path, self.samples)
+        candidate = folder / "candidate.tflite"
+        saving.save(model, candidate)
+        try:
+            received = self.run(candidate, self.samples)
+        except BrokenOutput:
+            return False
+        pairs = zip(self.expected, received, strict=True)
+        return all(same(before, after) for before, after in pairs)
+
+
+def changed(model: Model, rewrite: Rewrite, names: set[str]) -> tuple[Model, int]:
+    """A copy with the rewrite at the operators that make these tensors, and how many there were."""
+    candidate, count = edit.copy(model), 0
+    for graph in candidate.graphs:
+        before = count
+        for op in list(rewrite.places(graph)):
+            still_there = any(op is one for one in graph.ops)
+            if still_there and op.outputs[0].name in names:
+                count += rewrite.rewrite(candidate, graph, op)
+        if count > before:
+            edit.sort(graph)
+            edit.prune(graph)
+    return candidate, count
+
+
+def same(before: Results, after: Results) -> bool:
+    """To the bit where integers are, within `FLOAT_LIMIT` where floats are."""
+    if len(before) != len(after):
+        return False
+    return all(_same(one, other) for one, other in zip(before, after, strict=True))
+
+
+def _same(before: NDArray[Any], after: NDArray[Any]) -> bool:
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    if before.dtype.kind != "f":
+        return bool(np.array_equal(before, after))
+    finite = np.isfinite(before)
+    if not np.array_equal(finite, np.isfinite(after)):
+        return False
+    wide = before[finite].astype(np.float64)
+    noise = float(np.sum((wide - after[finite]) ** 2))
+    signal = float(np.sum(wide**2))
+    return noise <= signal * 10 ** (-FLOAT_LIMIT / 10) or noise <= 1e-24
+
+
+def noise(model: Model, count: int = 2) -> list[Feeds]:
+    """Samples where none are given: noise of two scales, small integers, no signal of anything."""
+    random = np.random.default_rng(0)
+    samples: list[Feeds] = []
+    for scale in (1.0, 4.0)[:count]:
+        feeds = {}
+        for tensor in model.main.inputs:
+            if tensor.dtype.startswith(("float", "bfloat")):
+                values: NDArray[Any] = scale * random.standard_normal(tensor.shape)
+            else:
+                values = random.integers(0, 2 if tensor.dtype == "bool" else 4, tensor.shape)
+            feeds[tensor.name] = values.astype(tensor.dtype)
+        samples.append(feeds)
+    return samples
+
+
+def run_litert(path: Path, samples: Sequence[Feeds]) -> list[Results]:
+    """The outputs in LiteRT; feeds are named after the tensors or the signature's ends."""
+    litert = importlib.import_module("ai_edge_litert.interpreter")
+    model = loading.load(path)
+    try:
+        interpreter: Any = litert.Interpreter(model_path=str(path))
+        inputs = interpreter.get_input_details()
+        results: list[Results] = []
+        for feeds in samples:
+            given = [_feed(model, feeds, number) for number in range(len(inputs))]
+            for one, values in zip(inputs, given, strict=True):
+                if tuple(one["shape"]) != values.shape:
+                    interpreter.resize_tensor_input(one["index"], values.shape)
+            interpreter.allocate_tensors()
+            for one, values in zip(inputs, given, strict=True):
+                interpreter.set_tensor(one["index"], values.astype(one["dtype"], copy=False))
+            interpreter.invoke()
+            outputs = interpreter.get_output_details()
+            results.append([interpreter.get_tensor(one["index"]).copy() for one in outputs])
+    except (RuntimeError, ValueError) as error:
+        raise BrokenOutput(f"LiteRT can't run {path.name}: {error}") from error
+    return results
+
+
+def _feed(model: Model, feeds: Feeds, number: int) -> NDArray[Any]:
+    tensor = model.main.inputs[number]
+    names = [tensor.name]
+    for signature in model.signatures:
+        names += [name for name, one in signature.inputs if one is tensor]
+    for name in names:
+        if name in feeds:
+            return np.asarray(feeds[name])
+    raise InputError(
+        f"no sample for the input {names[-1]!r}; received {', '.join(sorted(feeds)) or 'none'}"
+    )
