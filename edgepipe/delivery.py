@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog, onnx_file, pipeline
-from edgepipe.artifact import Artifact, Format, size_of
+from edgepipe.artifact import Artifact, Format, same_bytes, size_of
 from edgepipe.errors import DiskFull, EdgepipeError, PathError
 from edgepipe.pipeline import Candidate
 from edgepipe.report.document import Written
@@ -114,9 +114,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _is_copy(source: Path, target: Path) -> bool:
-    import filecmp
-
-    return target.is_file() and filecmp.cmp(source, target, shallow=False)
+    return target.is_file() and same_bytes(source, target)
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> Path:

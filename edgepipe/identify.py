@@ -8,7 +8,6 @@ executed. One file a family: `identify_hdf5`, `_zip`, `_pickle`, `_protobuf`, `_
 from __future__ import annotations
 
 import stat
-from difflib import get_close_matches
 from pathlib import Path
 
 from edgepipe import (
@@ -130,6 +129,8 @@ def _missing(path: Path) -> EdgepipeError:
     parent = path.parent
     if not parent.is_dir():
         return ModelNotFound(f"there is no folder {parent}", path=str(path))
+    from difflib import get_close_matches
+
     names = [each.name for each in parent.iterdir()]
     near = get_close_matches(path.name, names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(str(parent / name) for name in near)}?" if near else ""

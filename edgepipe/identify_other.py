@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +110,8 @@ def _checkpoint_part(path: Path) -> EdgepipeError:
 def _tar(sample: Sample) -> EdgepipeError | None:
     if sample.head[257:262] != b"ustar":
         return None
+    import tarfile
+
     sample.file.seek(0)
     try:
         with tarfile.open(fileobj=sample.file) as archive:

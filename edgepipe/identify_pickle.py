@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickletools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +93,8 @@ def state_dict(path: Path, kind: str) -> EdgepipeError:
 
 def scan(stream: io.BytesIO) -> Scan:
     """Read one pickle's opcodes. A ValueError says that it is none, or ends too early."""
+    import pickletools
+
     found = Scan()
     names = _Names()
     cut = len(stream.getbuffer()) >= SCANNED

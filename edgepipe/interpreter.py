@@ -52,8 +52,14 @@ class Interpreter:
 
 
 def fingerprint(version: str, versions: dict[str, str]) -> str:
+    return _fingerprint(version, frozenset(versions.items()))
+
+
+@functools.cache
+def _fingerprint(version: str, versions: frozenset[tuple[str, str]]) -> str:
+    """Once per process for what stayed the same: a run asks for each toolchain several times."""
     platform = f"{sys.platform}-{os.uname().machine}"
-    told = sorted((name, text) for name, text in versions.items() if name not in _NO_PART)
+    told = sorted((name, text) for name, text in versions if name not in _NO_PART)
     return hashlib.sha256(json.dumps([version, platform, told]).encode()).hexdigest()
 
 

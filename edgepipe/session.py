@@ -26,7 +26,10 @@ from edgepipe.store import Entry, Make, Store, Waiting
 from edgepipe.story import Listener, Silent
 from edgepipe.toolchain import Interpreter
 
-LOGS_KEPT = 30
+LOGS_KEPT, MOST_LOGS = 30, 1000
+"""Runs whose logs stay whatever their age, and the most that stay at all."""
+LOG_DAYS = 30
+"""Reports cite logs by path, and a report is read for some weeks."""
 PATIENCE_SECONDS = 1.0
 
 
@@ -137,7 +140,7 @@ class Session:
         self.workers.warm(self.interpreter(toolchain_name), modules)
 
     def log(self, what: str) -> Path:
-        """A fresh log file; the logs of the last runs are kept."""
+        """A fresh log file; `_start_logs` says for how long they are kept."""
         with self._making:
             if self._logs is None:
                 self._logs = _start_logs(cache_root() / "logs")
@@ -145,10 +148,13 @@ class Session:
 
 
 def _start_logs(logs: Path) -> Path:
-    """A folder for the logs of this run; those of the oldest runs go."""
+    """A folder for the logs of this run; those that no recent report cites go."""
     logs.mkdir(parents=True, exist_ok=True)
-    for old in sorted(logs.iterdir())[: -(LOGS_KEPT - 1)]:
-        shutil.rmtree(old, ignore_errors=True)
+    oldest = time.strftime("%Y%m%dT%H%M%S", time.localtime(time.time() - LOG_DAYS * 86400))
+    runs = sorted(logs.iterdir())
+    for position, old in enumerate(runs[: -(LOGS_KEPT - 1)], start=1):
+        if old.name < oldest or len(runs) - position >= MOST_LOGS - 1:
+            shutil.rmtree(old, ignore_errors=True)
     made = logs / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{time.monotonic_ns():x}"
     made.mkdir()
     return made

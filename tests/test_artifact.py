@@ -21,6 +21,7 @@ from edgepipe.artifact import (
     digest_file,
     digest_path,
     files_below,
+    same_bytes,
     size_of,
 )
 from edgepipe.runner import to_file_layout, to_given_layout
@@ -33,6 +34,20 @@ def folder(tmp_path: Path) -> Path:
     (made / "saved_model.pb").write_bytes(b"graph")
     (made / "variables" / "data").write_bytes(b"weights")
     return made
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 18) - 1, 1 << 18, (1 << 18) + 1, 1 << 20])
+def test_files_are_the_same_to_their_last_byte(tmp_path: Path, size: int) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    data = os.urandom(size)
+    one.write_bytes(data)
+    other.write_bytes(data)
+    assert same_bytes(one, other)
+    for at in {0, size // 2, size - 1} if size else ():
+        other.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert not same_bytes(one, other), at
+    other.write_bytes(data + b"x")
+    assert not same_bytes(one, other)
 
 
 def test_digest_of_a_file_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:

@@ -127,11 +127,22 @@ def test_every_log_is_a_file_of_its_own(cache: Path) -> None:
     assert logs[0].parent.exists(), "logs outlive the run"
 
 
-def test_logs_are_kept_to_a_number_of_runs(cache: Path) -> None:
+def test_logs_of_old_runs_go_and_the_last_runs_keep_theirs(cache: Path) -> None:
+    for number in range(LOGS_KEPT + 5):
+        (cache / "logs" / f"20200101T0000{number:02}-1-0").mkdir(parents=True)
+    with Store() as store, Session(store) as session:
+        session.log("x").write_text("new")
+    kept = sorted(each.name for each in (cache / "logs").iterdir())
+    assert len(kept) == LOGS_KEPT
+    assert kept[0].startswith("20200101T000006"), "the oldest go first"
+    assert not kept[-1].startswith("2020")
+
+
+def test_logs_that_a_recent_report_cites_stay(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgepipe.session.MOST_LOGS", LOGS_KEPT + 3)
     with Store() as store:
         for number in range(LOGS_KEPT + 5):
             with Session(store) as session:
                 session.log("x").write_text(str(number))
-    kept = sorted((cache / "logs").glob("*/01-x.log"))
-    assert len(kept) == len(list((cache / "logs").iterdir())) == LOGS_KEPT
-    assert str(LOGS_KEPT + 4) in {path.read_text() for path in kept}
+    kept = {int(path.read_text()) for path in (cache / "logs").glob("*/01-x.log")}
+    assert kept == set(range(2, LOGS_KEPT + 5)), "more than the last ones, up to a bound"

@@ -292,6 +292,14 @@ def test_asks_for_what_to_do_it_with(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+def test_refuses_an_unknown_name_before_a_table_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bool] = []
+    monkeypatch.setattr("edgepipe.cli.toolchain._progress", lambda: drawn.append(True))
+    done = run("install", "nope")
+    assert isinstance(done.exception, UnknownName)
+    assert not drawn
+
+
 def test_refuses_a_source_that_is_neither_format_nor_model() -> None:
     done = run("install", "--for", "tflite", "--from", "nothing.h5")
     assert isinstance(done.exception, UnknownName)

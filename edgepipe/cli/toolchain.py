@@ -126,6 +126,8 @@ def install(names: tuple[str, ...], target: str | None, source: str | None, as_j
     wanted = [*names, *_needed(target, source)]
     if not wanted:
         raise click.UsageError("name a toolchain, or a target with --for TARGET.")
+    for name in wanted:
+        toolchains.spec(name)  # Refuses a name that there is none of, before a table is drawn.
     with _progress() as progress:
         made = toolchains.install(wanted, progress)
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import time
@@ -144,11 +145,19 @@ def _toolchains(session: Session) -> dict[str, Any]:
 
 def _machine() -> dict[str, Any]:
     return {
-        "system": platform.platform(),
+        "system": _system(),
         "processor": platform.machine(),
         "memory": process_memory.machine_total(),
         "python": platform.python_version(),
     }
+
+
+def _system() -> str:
+    """As `platform.platform` says it, which starts a process to name the processor."""
+    told = os.uname()
+    libc = "".join(platform.libc_ver())
+    words = [told.sysname, told.release, told.machine, *(["with", libc] if libc else [])]
+    return "-".join(words)
 
 
 def _without_trials(error: EdgepipeError) -> dict[str, Any]:
