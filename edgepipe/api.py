@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepipe import catalog, delivery, given_data, inputs, making, pipeline, toolchain
 from edgepipe.artifact import Artifact, Format
@@ -25,6 +25,9 @@ from edgepipe.samples import SampleSource
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
+
+if TYPE_CHECKING:
+    from edgepipe.cost.counting import Costs
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,7 @@ class Inspection:
     digest: str
     size: int
     description: Description
+    costs: Costs
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -226,11 +230,14 @@ class Inspection:
             "sha256": self.digest,
             "size": self.size,
             **self.description.to_json(),
+            **self.costs.to_json(),
         }
 
 
 def inspect(model: str | Path, **arguments: Any) -> Inspection:
-    """Describe a model of any format that edgepipe reads."""
+    """Describe a model of any format that edgepipe reads; count what TFLite and ONNX ones cost."""
+    from edgepipe.cost import counting  # needs numpy, which `convert` has no use for
+
     request = request_for(model, arguments)
     kind = format_of(request)
     runner = catalog.runner(kind)
@@ -242,10 +249,11 @@ def inspect(model: str | Path, **arguments: Any) -> Inspection:
         artifact = open_model(request, session.folder if request.factory() else Path())
         specs = [inputs.parse(text) for text in request.inputs]
         described = making.describe(session, artifact)
-        if specs:
+        if specs and not runner.describes_in_core:
             pinned = inputs.pin(described.signature, specs)
             described = making.describe(session, artifact.with_signature(pinned))
-        return Inspection(kind, artifact.digest, delivery.model_size(artifact), described)
+        costs = counting.of(session, artifact, described.signature, specs)
+        return Inspection(kind, artifact.digest, delivery.model_size(artifact), described, costs)
 
 
 def survey(data: str | Path, model: str | Path = "", **arguments: Any) -> Survey:

@@ -1,21 +1,29 @@
-"""`edgepipe inspect`: a model's ends, ops, parameters and size, in any format."""
+"""`edgepipe inspect`: a model's ends, ops, parameters and size, in any format, and its costs."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgepipe.cli.convert import model_options, read_flags
 from edgepipe.inputs import words as port_words
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 @click.command()
 @model_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(as_json: bool, **flags: Any) -> None:
-    """Show what MODEL is. ONNX and TFLite need no toolchain; others load in their framework."""
+@click.option("--layers", is_flag=True, help="Show every op of a TFLite or ONNX model.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every op.")
+def inspect(as_json: bool, layers: bool, **flags: Any) -> None:
+    """Show what MODEL is, and what TFLite and ONNX models cost: MACs, bytes moved, peak memory.
+
+    ONNX and TFLite need no toolchain unless a shape isn't in the file; others load in their
+    framework. An --input that is given again, with another shape, shows how cost grows with it.
+    """
     from edgepipe import api
 
     model, arguments = read_flags(flags)
@@ -23,27 +31,35 @@ def inspect(as_json: bool, **flags: Any) -> None:
     if as_json:
         click.echo(json.dumps({**facts.to_json()}, indent=2))
         return
+    from rich.console import Console
+
     from edgepipe import process_memory
+    from edgepipe.cli import cost_table
 
     click.echo(f"{model}: {facts.format}, {process_memory.words(facts.size)}")
     click.echo(f"sha256: {facts.digest}")
-    description = facts.description
-    for port in description.signature.inputs:
-        click.echo(f"input   {port_words(port)}")
-    for port in description.signature.outputs:
-        click.echo(f"output  {port_words(port)}")
+    description, costs = facts.description, facts.costs
+    scales = costs.sizes[0].scales if costs.sizes else {}
+    ends = description.signature
+    for kind, ports in (("input ", ends.inputs), ("output", ends.outputs)):
+        for port in ports:
+            click.echo(f"{kind}  {port_words(port)}")
+            if port.name in scales:
+                click.echo(f"        {cost_table.scale_words(scales[port.name])}")
     if description.parameters is not None:
         click.echo(f"parameters: {description.parameters:,}")
     for name, value in description.facts.items():
         if value not in (None, "", [], {}):
             click.echo(f"{name.replace('_', ' ')}: {value}")
-    _show_ops(description.ops)
+    console = Console()
+    if not costs.sizes:
+        _show_ops(console, description.ops)
+    cost_table.show(console, costs, layers)
 
 
-def _show_ops(ops: dict[str, int]) -> None:
+def _show_ops(console: Console, ops: dict[str, int]) -> None:
     if not ops:
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{sum(ops.values())} ops", title_justify="left", box=None)
@@ -51,4 +67,4 @@ def _show_ops(ops: dict[str, int]) -> None:
     table.add_column("count", justify="right")
     for name, count in sorted(ops.items(), key=lambda item: (-item[1], item[0])):
         table.add_row(name, str(count))
-    Console().print(table)
+    console.print(table)
