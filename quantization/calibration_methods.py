@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 METHODS = ("min-max", "moving-average", "percentile", "mse", "entropy")
 SMOOTHING = 0.95
 """Weight of what was seen before, as ai-edge-quantizer has it (`moving_average_update`)."""
-FRACTIONS = np.linspace(0.2, 1.0, 81)
-"""Parts of the full range that mse and entropy try."""
+FRACTIONS = np.linspace(0.2, 1.0, 41)
+"""Parts of the full range that mse and entropy try for each of its ends."""
 LEVELS = 256
 
 
@@ -119,11 +119,18 @@ def _entropy(histogram: Histogram, seen: Seen, percentile: float) -> tuple[float
 
 
 def _best(seen: Seen, cost: Callable[[float, float], float]) -> tuple[float, float]:
-    """Zero must be among the integers, so both ends shrink towards it."""
+    """Zero must be among the integers, so each end shrinks towards it: both, then one by one."""
     low, high = min(seen.least, 0.0), max(seen.greatest, 0.0)
-    costs = [cost(part * low, part * high) for part in FRACTIONS]
-    part = float(FRACTIONS[int(np.argmin(costs))])
-    return part * low, part * high
+    part = _least(lambda part: cost(part * low, part * high))
+    if not low or not high:
+        return part * low, part * high
+    upper = _least(lambda up: cost(part * low, up * high))
+    lower = _least(lambda down: cost(down * low, upper * high))
+    return lower * low, upper * high
+
+
+def _least(cost: Callable[[float], float]) -> float:
+    return float(FRACTIONS[int(np.argmin([cost(float(part)) for part in FRACTIONS]))])
 
 
 def _filled(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
