@@ -15,6 +15,16 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 
+def stored(image: np.ndarray, given: dict) -> np.ndarray:
+    """The image as the file takes it: an integer input has a scale and a zero point."""
+    scale, zero_point = given["quantization"]
+    if not scale:
+        return image.astype(given["dtype"])
+    limits = np.iinfo(given["dtype"])
+    integers = np.rint(image / scale) + zero_point
+    return integers.clip(limits.min, limits.max).astype(given["dtype"])
+
+
 def main(model: str, at_least: str = "0") -> int:
     data = np.load(Path(__file__).with_name("digits.npz"))
     interpreter = Interpreter(model)
@@ -22,7 +32,7 @@ def main(model: str, at_least: str = "0") -> int:
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
     right = 0
     for image, label in zip(data["images"], data["labels"], strict=True):
-        interpreter.set_tensor(given["index"], image.reshape(given["shape"]).astype(given["dtype"]))
+        interpreter.set_tensor(given["index"], stored(image.reshape(given["shape"]), given))
         interpreter.invoke()
         right += int(interpreter.get_tensor(made["index"]).argmax() == label)
     print(f"held out: {right} of {len(data['labels'])} right, {right / len(data['labels']):.2%}")

@@ -3,7 +3,9 @@
 1,797 images of 8x8 pixels with values from 0 to 16. One fifth of each class is held out (360
 images, `random_state=0`) and never trained on. Run this file to write the held-out fifth to
 `digits.npz`, as `images` (360x8x8, uint8) and `labels` (360, uint8), and its first 16 images to
-`samples.npz` in each example, as `image` in the layout of that example's model.
+`samples.npz` in each example, as `image` in the layout of that example's model. For int8 the
+Keras example also gets 400 of the training images in `calibration.npz`, and all held-out ones
+with their labels in `held_out.npz`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 SAMPLES = 16
+CALIBRATION = 400
 
 
 class Digits(NamedTuple):
@@ -43,6 +46,10 @@ def main() -> None:
     few = images[:SAMPLES].astype("float32")
     np.savez_compressed(HERE / "digits_keras" / "samples.npz", image=few[:, :, :, None])
     np.savez_compressed(HERE / "digits_torch" / "samples.npz", image=few[:, None])
+    keras = HERE / "digits_keras"
+    np.savez_compressed(keras / "held_out.npz", image=images[:, :, :, None], labels=labels)
+    trained_on = digits.train_images[:CALIBRATION, :, :, None]
+    np.savez_compressed(keras / "calibration.npz", image=trained_on)
     print(f"{len(labels)} images held out")
 
 

@@ -233,6 +233,7 @@ def _read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
 
 def _show(result: Any) -> None:
     from edgepipe import process_memory
+    from edgepipe.report import quantized
 
     report = result.report
     proof = ": it loads, runs and repeats"
@@ -251,4 +252,6 @@ def _show(result: Any) -> None:
                 else ""
             )
             click.echo(f"  {kind[:-1]} {port['name']}: {shape} {port['dtype']}{moved}")
+    for line in quantized.summary(report):
+        click.echo(f"  {line}")
     click.echo(f"  {result.report_path}")

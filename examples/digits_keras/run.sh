@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Converts digits.h5 and measures the result on the held-out digits. Run `make demo` before.
+# Converts digits.h5, also to int8, and measures both on the held-out digits. Run `make demo` before.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PATH=$PWD/.venv/bin:$PATH
@@ -13,3 +13,8 @@ edge=$(edgepipe toolchain list --json | python -c '
 import json, sys
 print(next(one["where"] for one in json.load(sys.stdin)["toolchains"] if one["name"] == "edge"))')
 "$edge" examples/accuracy.py "$out/model_float32.tflite" 357
+
+edgepipe convert examples/digits_keras/digits.h5 --target tflite --precision int8 \
+  --calibration examples/digits_keras/calibration.npz \
+  --samples examples/digits_keras/held_out.npz -o "$out/int8"
+"$edge" examples/accuracy.py "$out/int8/model_int8.tflite" 357

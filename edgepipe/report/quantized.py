@@ -1,0 +1,37 @@
+"""What the report says of a quantized result, in the words that the command prints last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """Nothing for a float result."""
+    proof = _proof_of(report)
+    if proof is None:
+        return []
+    calibration = str(report["request"].get("calibration", ""))
+    lines = []
+    accuracy = proof["accuracy"]
+    if accuracy:
+        lines.append(
+            f"accuracy on {accuracy['samples']} held-out samples: float {accuracy['float']:.2%},"
+            f" quantized {accuracy['quantized']:.2%} (right only before"
+            f" {accuracy['only_float_right']}, only now {accuracy['only_quantized_right']})"
+        )
+    for output in proof["outputs"]:
+        agreement = output["argmax_agreement"]
+        same = f", same largest element in {agreement:.1%}" if agreement is not None else ""
+        on = f" on {proof['samples']} samples"
+        lines.append(f"{output['name']}: {output['sqnr_db']:.1f} dB{same}{on}")
+    if calibration == "random":
+        lines.append("random calibration: these figures mean nothing for your data")
+    return lines
+
+
+def _proof_of(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    chosen = next((one for one in report["routes"] if one["status"] == "chosen"), None)
+    steps = chosen["steps"] if chosen else []
+    proof: Mapping[str, Any] | None = steps[-1]["proof"] if steps else None
+    return proof if proof is not None and proof.get("quantized") else None
