@@ -307,7 +307,7 @@ def test_a_size_that_the_model_refuses_leaves_shapes_unknown(tmp_path: Path) -> 
     path = tmp_path / "m.onnx"
     path.write_bytes(onnx_model(graph(made, [shape], values[:1], values[1:])))
     (found,) = api.inspect(path, inputs=("x=5x3",)).costs.sizes
-    assert found.peak is None
+    assert not found.peak_whole
     assert any("can't run it at this size" in note for note in found.notes)
 
 
@@ -326,3 +326,11 @@ def test_tflite_with_an_open_batch_is_counted_at_the_batch_asked_for(tmp_path: P
 def test_counts_what_a_file_says_in_its_name(count: int) -> None:
     (path,) = PAIRS.glob(f"*nMACs{count}_quant.tflite")
     assert tally.count(of_tflite.read(path)).total.macs == count
+
+
+def test_what_a_custom_op_gives_has_no_size_and_the_peak_says_so() -> None:
+    x, wide, boxes = Tensor("x", (1, 4)), Tensor("wide", (1, 4)), Tensor("boxes", ())
+    ops = [Op.make("TANH", [x], [wide]), Op("CUSTOM", [wide], [boxes], custom="Detect")]
+    found = cost_of(model_of(ops, [x], [boxes]))
+    assert (found.peak, found.peak_whole) == (32, False)
+    assert [layer.live for layer in found.layers] == [32, None]

@@ -73,6 +73,7 @@ def _table(*columns: tuple[str, bool]) -> Table:
 def _by_type(cost: Cost) -> Table:
     table = _table(("type", False), ("count", True), ("parameters", True), ("MACs", True),
                    ("elements", True), ("bytes moved", True), ("ops/byte", True))  # fmt: skip
+    table.columns[0].no_wrap = False  # the one to give way
     for name, found in cost.by_type.items():
         table.add_row(escape(name), *_row(found))
     table.add_section()
@@ -94,15 +95,17 @@ def _row(found: Sum) -> Iterator[str]:
 
 
 def _facts(cost: Cost) -> Iterator[str]:
-    if cost.peak is None:
-        yield "peak activation memory: unknown, as shapes are"
-    elif cost.peak_at is not None:
+    if cost.peak_at is not None:
         at = cost.peak_at
         where = f"at op {at.index}, {at.kind} {at.name}"
-        yield f"peak activation memory: {size_words(cost.peak)}, {where}"
+        yield f"peak activation memory: {_peak(cost)}, {where}"
     if cost.stored:
         kinds = (f"{size_words(size)} {name}" for name, (_, size) in cost.stored.items())
         yield f"constants: {', '.join(kinds)}"
+
+
+def _peak(cost: Cost) -> str:
+    return size_words(cost.peak) + ("" if cost.peak_whole else "+")
 
 
 def _by_layer(cost: Cost) -> Table:
@@ -122,7 +125,7 @@ def _cells(layer: Layer) -> Iterator[str]:
     yield layer.kind
     yield f"{layer.graph}: {layer.name}" if layer.graph else layer.name
     yield _shape(layer.shapes[0]) if layer.shapes else ""
-    yield number_words(layer.macs) if layer.counted else "not counted"
+    yield number_words(layer.macs)
     yield number_words(layer.parameters)
     yield UNKNOWN if layer.live is None else size_words(layer.live)
 
@@ -133,8 +136,7 @@ def _growth(costs: Costs) -> Table:
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
     for cost in costs.sizes:
         _, _, macs, _, moved, intensity = _row(cost.total)
-        peak = UNKNOWN if cost.peak is None else size_words(cost.peak)
-        table.add_row(escape(_inputs(cost)), macs, moved, peak, intensity)
+        table.add_row(escape(_inputs(cost)), macs, moved, _peak(cost), intensity)
     return table
 
 

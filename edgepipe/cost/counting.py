@@ -43,6 +43,7 @@ class Costs:
                     "inputs": one.inputs,
                     "total": one.total.to_json(),
                     "peak_activation_bytes": one.peak,
+                    "peak_is_whole": one.peak_whole,
                 }
                 for one in self.sizes
             ]

@@ -12,10 +12,11 @@ _DEEPEST = 32
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes at the worst node of a graph; None where a size is unknown."""
+    """Bytes at the worst node of a graph; at least so many where it isn't `whole`."""
 
-    nbytes: int | None
+    nbytes: int
     node: Node | None
+    whole: bool = True
 
 
 class Memory:
@@ -34,11 +35,11 @@ class Memory:
         if number in above or not 0 <= number < len(self.network.graphs):
             return Peak(0, None)
         if len(above) > _DEEPEST:
-            return Peak(None, None)
+            return Peak(0, None, whole=False)
         graph = self.network.graphs[number]
         last = _last_use(self.network, graph)
         worst: Peak = Peak(0, None)
-        now, unknown = 0, 0
+        now, unknown, whole = 0, 0, True
         ends: dict[int, list[Value]] = {}
         for value, place in last.items():
             ends.setdefault(place, []).append(value)
@@ -52,20 +53,19 @@ class Memory:
                 if value not in alive and not value.constant:
                     alive.add(value)
                     now, unknown = now + (value.nbytes or 0), unknown + (value.nbytes is None)
-            inside = [self.of(body, above | {number}).nbytes for body in node.bodies]
-            most = max((size for size in inside if size is not None), default=0)
-            total = None if unknown or None in inside else now + most
-            self.live[node] = total
-            if total is None:
-                worst = Peak(None, None)
-            elif worst.nbytes is not None and (total > worst.nbytes or worst.node is None):
+            inside = [self.of(body, above | {number}) for body in node.bodies]
+            total = now + max((peak.nbytes for peak in inside), default=0)
+            known = not unknown and all(peak.whole for peak in inside)
+            self.live[node] = total if known else None
+            whole = whole and known
+            if total > worst.nbytes or worst.node is None:
                 worst = Peak(total, node)
             for value in (*ends.get(place, ()), *node.outputs):
                 if value in alive and last.get(value, place) <= place:
                     alive.discard(value)
                     now, unknown = now - (value.nbytes or 0), unknown - (value.nbytes is None)
-        self.peaks[number] = worst
-        return worst
+        self.peaks[number] = Peak(worst.nbytes, worst.node, whole)
+        return self.peaks[number]
 
 
 def _last_use(network: Network, graph: Graph) -> dict[Value, int]:

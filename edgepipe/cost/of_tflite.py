@@ -87,6 +87,9 @@ def _scale(tensor: tflite.Tensor) -> Scale | None:
 def _node(op: tflite.Op, values: Mapping[tflite.Tensor, Value]) -> Node:
     attributes: dict[str, Any] = {} if op.options is None else dict(op.options.values)
     outputs = [values[tensor] for tensor in op.outputs]
+    for tensor, value in zip(op.outputs, outputs, strict=True):
+        if op.name == "CUSTOM" and not tensor.shape and not tensor.has_rank:
+            value.shape = None  # converters leave out what custom operators give
     return Node(
         kind=op.label,
         name=outputs[0].name if outputs else "",

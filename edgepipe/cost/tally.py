@@ -94,7 +94,9 @@ class Cost:
     layers: tuple[Layer, ...]
     total: Sum
     by_type: dict[str, Sum]
-    peak: int | None
+    peak: int
+    peak_whole: bool
+    """Whether every size that the peak depends on is known; at least so much where not."""
     peak_at: Layer | None
     stored: dict[str, tuple[int, int]]
     """dtype -> (elements, bytes) of all constants."""
@@ -106,6 +108,7 @@ class Cost:
             "inputs": self.inputs,
             "total": self.total.to_json(),
             "peak_activation_bytes": self.peak,
+            "peak_is_whole": self.peak_whole,
             "peak_at": None
             if self.peak_at is None
             else {
@@ -214,6 +217,7 @@ def count(network: Network, notes: tuple[str, ...] = ()) -> Cost:
             sorted(by_type.items(), key=lambda one: (-one[1].macs, -one[1].moved, one[0]))
         ),
         peak=peak.nbytes,
+        peak_whole=peak.whole,
         peak_at=None if peak.node is None else tally.of_node.get(peak.node),
         stored=_stored(network),
         scales={one.name: one.scale for one in (*main.inputs, *main.outputs) if one.scale},
