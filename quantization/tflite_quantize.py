@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import BrokenOutput, OptionError, StageFailed
+from edgepipe.runner import to_file_layout
 from edgepipe.stage import Options, Product, Stage, option
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from edgepipe.runner import Tensors
 
 CALIBRATED = ("int8", "int16x8")
+REWRITE_SAMPLES = 3
+"""On which each rewrite is proven; every one of them is run for each."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class QuantizeOptions(Options):
     symmetric: bool = option(False, "Zero points of 0 for int8 activations.")
     float_layers: tuple[str, ...] = option((), "Patterns of layers that stay in float.")
     int16_layers: tuple[str, ...] = option((), "Patterns of layers with int16 activations.")
+    rewrite: bool = option(True, "Say the model first so that it quantizes well.")
     allow_float: bool = option(False, "Accept operators that stay in float.")
 
     def ends(self) -> str:
@@ -64,7 +69,7 @@ class TfliteQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     options: ClassVar[type[Options]] = QuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 
@@ -93,6 +98,8 @@ class TfliteQuantize(Stage):
         from . import aeq_recipe, integer_check, recipe
 
         notes = []
+        artifact, rewritten = _prepared(artifact, options, workdir, data)
+        notes += rewritten
         ranges: dict[str, Any] | None = None
         facts: dict[str, Any] = {}
         if options.scheme in CALIBRATED:
@@ -118,7 +125,32 @@ class TfliteQuantize(Stage):
                 )
             notes.append(words)
         recipe.write(workdir, self.name, options, facts)
-        return Product(path, _ends(artifact, path), notes=tuple(notes))
+        ends = _ends(artifact, path)
+        if artifact.path.parent == workdir:  # Only the result is kept.
+            artifact.path.unlink()
+        return Product(path, ends, notes=tuple(notes))
+
+
+def _prepared(
+    artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Dataset | None
+) -> tuple[Artifact, list[str]]:
+    """The model said so that the quantizer can do it, and what was changed; itself if nothing."""
+    from edgepipe.tflite import rewrite
+
+    if not options.rewrite or options.scheme not in CALIBRATED:
+        return artifact, []
+    path = workdir / "prepared.tflite"
+    few = itertools.islice(_feeds(data) if data is not None else (), REWRITE_SAMPLES)
+    notes = rewrite.prepare(artifact.path, path, [_in_file(artifact, feeds) for feeds in few])
+    return replace(artifact, path=path), notes
+
+
+def _in_file(artifact: Artifact, feeds: Tensors) -> Tensors:
+    """A sample by the names and in the layouts of the file."""
+    return {
+        port.tensor or port.name: to_file_layout(feeds[port.name], port)
+        for port in artifact.ends().inputs
+    }
 
 
 def _calibrate(

@@ -33,6 +33,9 @@ y = L.Dense(5)(L.GlobalAveragePooling2D()(y))
 save("cnn.tflite", keras.Model(x, y))
 x = keras.Input(batch_shape=(1, 16), name="x")
 save("sine.tflite", keras.Model(x, L.Dense(4)(keras.ops.sin(L.Dense(8)(x)))))
+x = keras.Input(batch_shape=(1, 8, 8, 3), name="x")
+y = L.LeakyReLU(0.1)(L.Conv2D(4, 3)(x))
+save("leaky.tflite", keras.Model(x, y))
 x = keras.Input(batch_shape=(1, 4), name="x")
 d = L.Dense(8, kernel_initializer="ones", use_bias=False)(x)
 save("lost.tflite", keras.Model(x, d * np.float32([1e4, 1, 1, 1, 1, 1, 1, 1])))
@@ -144,6 +147,20 @@ def test_an_operator_left_in_float_is_refused_unless_allowed(models: Path, tmp_p
         edgepipe.convert(models / "sine.tflite", **arguments)
     result = edgepipe.convert(models / "sine.tflite", **arguments, allow_float=True)
     assert any("SIN (1)" in note for note in steps_of(result)[0]["notes"])
+
+
+def test_what_the_quantizer_lacks_is_said_otherwise_first(
+    models: Path, images: Path, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = {"precision": "int8", "calibration": images}
+    raw = {"tflite_quantize": {"rewrite": False}}
+    with pytest.raises(NoRouteLeft, match="LEAKY_RELU"):
+        edgepipe.convert(models / "leaky.tflite", **arguments, options=raw, out=tmp_path / "raw")
+    result = edgepipe.convert(models / "leaky.tflite", **arguments, out=tmp_path / "made")
+    assert any(note.startswith("integer_forms") for note in steps_of(result)[0]["notes"])
+    assert sorted(item.name for item in result.folder.iterdir()) == [
+        "model_float32.tflite", "model_int8.tflite", "recipe.toml", "report.json",
+    ]  # fmt: skip
 
 
 def test_a_result_below_the_limit_is_not_delivered(
