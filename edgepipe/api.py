@@ -21,13 +21,16 @@ from edgepipe.report import document
 from edgepipe.report.document import Account
 from edgepipe.request import Request, open_model
 from edgepipe.runner import Description
-from edgepipe.samples import SampleSource
+from edgepipe.samples import MOST, SampleSource
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 
 if TYPE_CHECKING:
     from edgepipe.cost.counting import Costs
+
+LOOKED_AT = 1000
+"""Samples of calibration data that are looked at before a run begins, where no worker is needed."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,9 @@ def _look_at_data(session: Session, source: Artifact, request: Request) -> list[
     """Refuses now what would be found after the first step, and says what is strange."""
     warnings = []
     for name, data in request.data_sources().items():
-        first = SampleSource.of(data).data
+        # What the core reads is read fast: NaN shows now and not after minutes of conversion.
+        most = MOST if data.toolchain or name == "samples" else LOOKED_AT
+        first = SampleSource.of(data, most).data
         assert first is not None
         found = given_data.look(session, first, source.ends())
         warnings += [*found.problems, *found.warnings]

@@ -75,10 +75,6 @@ class DataSource:
         """The toolchain that must open it; '' where the core can."""
         return self._kind.toolchain
 
-    @property
-    def pixels(self) -> bool:
-        return self._kind.pixels
-
     @functools.cached_property
     def _kind(self) -> type[Reader]:
         kind: type[Reader] = catalog.load(kind_of(self.where))
@@ -192,6 +188,10 @@ class Dataset:
         """One for each sample of this data set, without reading the samples."""
         found = self._reader.labels()
         return None if found is None else [found[index] for index in self.indices]
+
+    def holds_pixels(self, name: str) -> bool:
+        """Whether an input gets bytes, 0 to 255, that nothing scales yet."""
+        return self._reader.holds_pixels(name)
 
     @property
     def label_names(self) -> Sequence[str]:

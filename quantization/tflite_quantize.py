@@ -105,6 +105,7 @@ class TfliteQuantize(Stage):
         if options.scheme in CALIBRATED:
             ranges, facts = _calibrate(artifact, options, data)
             notes.append(f"calibrated on {facts['samples']} samples ({options.method})")
+            notes.extend(data.problems[:3] if data is not None else ())
             if data is not None and data.source.random:
                 notes.append("random calibration: figures mean nothing for your data")
         quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(

@@ -472,6 +472,22 @@ def test_code_is_run_only_with_trust_and_counts_for_the_key(tmp_path: Path, func
 # What looks wrong
 
 
+def test_bytes_that_nobody_scaled_are_warned_of(tmp_path: Path, look: Any) -> None:
+    np.save(tmp_path / "x.npy", np.stack([pixels(seed=1), pixels(seed=2)]))
+    (warning,) = look(source(tmp_path / "x.npy"), NHWC).warnings
+    assert "as 0 to 255" in warning
+    assert look(source(tmp_path / "x.npy", {"scale": 1 / 255}), NHWC).warnings == []
+    assert look(source(tmp_path / "x.npy"), Port("image", (1, 8, 8, 3), "uint8")).warnings == []
+
+
+def test_file_of_labels_belongs_to_files(tmp_path: Path, look: Any) -> None:
+    np.savez(tmp_path / "x.npz", image=np.random.default_rng(0).random((2, 8, 8, 3)))
+    for name, words in (("l.csv", "can't label"), ("l.txt", "holds no labels for the classes")):
+        (tmp_path / name).write_text("a\nb\n")
+        with pytest.raises(SamplesError, match=words):
+            look(source(tmp_path / "x.npz", labels=str(tmp_path / name)), NHWC)
+
+
 def test_constant_and_equal_samples_are_warned_of(tmp_path: Path, look: Any) -> None:
     values = np.random.default_rng(0).random((5, 8, 8, 3))
     values[2] = 0.5

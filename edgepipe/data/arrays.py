@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from edgepipe.artifact import Port, digest_file
 from edgepipe.data import fitting
-from edgepipe.data.labels import Labels, numbered, read_names
+from edgepipe.data.labels import Labels, names_of, numbered
 from edgepipe.data.reader import Reader, Sample, Unreadable
 from edgepipe.errors import SamplesError
 
@@ -199,6 +199,9 @@ class ArrayReader(Reader):
             raise SamplesError(f"{self._path} holds unlike numbers of samples: {counts}")
         return next(iter(counts.values()))
 
+    def holds_pixels(self, name: str) -> bool:
+        return bool(self._inputs[name].dtype == "uint8")
+
     def labels(self) -> Sequence[int | None] | None:
         return self._labels.numbers or None
 
@@ -207,6 +210,7 @@ class ArrayReader(Reader):
 
     @functools.cached_property
     def _labels(self) -> Labels:
+        names = names_of(self.source.labels, self._label_name is not None, self._path)
         if self._label_name is None:
             return Labels(())
         member = self._members[self._label_name]
@@ -226,12 +230,10 @@ class ArrayReader(Reader):
             values = member.whole().reshape(-1)
         except UNREADABLE as error:
             raise _damaged(self._path, error) from error
-        names = Path(self.source.labels)
-        listed = read_names(names) if self.source.labels and names.is_file() else []
         if member.dtype.kind in "iub":
-            return Labels(tuple(int(value) for value in values), tuple(listed))
+            return Labels(tuple(int(value) for value in values), tuple(names))
         texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
-        return numbered(texts, listed, str(self._path))
+        return numbered(texts, names, str(self._path))
 
     def read(self, indices: Sequence[int]) -> Iterator[Sample | Unreadable]:
         ports = self.signature.inputs

@@ -51,6 +51,24 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
+def names_of(labels: str, labelled: bool, where: Path) -> list[str]:
+    """The class names that `--labels` lists for data that brings its labels; none unless a file."""
+    path = Path(labels)
+    if not labels or not path.is_file():
+        return []
+    if path.suffix.lower() != ".txt":
+        raise SamplesError(
+            f"{path} can't label {where}: its labels are one of its own columns or arrays",
+            hint="name that with --labels, or give a .txt of the model's classes.",
+        )
+    if not labelled:
+        raise SamplesError(
+            f"{where} holds no labels for the classes of {path}",
+            hint="name the column or array of labels `label`.",
+        )
+    return read_names(path)
+
+
 def read_pairs(path: Path) -> dict[str, str]:
     """A CSV of name and label; a first line whose words are a heading is passed over."""
     rows = [row for row in csv.reader(_text(path).splitlines()) if row]

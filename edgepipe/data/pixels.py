@@ -24,7 +24,9 @@ IMAGE_AXES = (3, 4)
 class ImageReader(FilesReader):
     suffixes = IMAGES
     toolchain: ClassVar[str] = "edge"
-    pixels: ClassVar[bool] = True
+
+    def holds_pixels(self, name: str) -> bool:
+        return True
 
     def load(self, path: Path, port: Port) -> NDArray[Any]:
         steps = self.source.preprocessing.of(port.name)

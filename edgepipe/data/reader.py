@@ -35,8 +35,6 @@ class Reader(ABC):
 
     toolchain: ClassVar[str] = ""
     """Where it must run; '' is anywhere, the parent too."""
-    pixels: ClassVar[bool] = False
-    """Whether values are 0 to 255 unless the preprocessing says otherwise."""
 
     def __init__(self, source: DataSource, signature: Signature) -> None:
         self.source = source
@@ -53,6 +51,10 @@ class Reader(ABC):
     def label_names(self) -> Sequence[str]:
         """Their names by number; empty where they are numbers only."""
         return ()
+
+    def holds_pixels(self, name: str) -> bool:
+        """Whether an input gets bytes, 0 to 255, unless the preprocessing makes others of them."""
+        return False
 
     @abstractmethod
     def read(self, indices: Sequence[int]) -> Iterator[Sample | Unreadable]:

@@ -13,7 +13,7 @@ from edgepipe.data.preprocessing import Steps
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgepipe.dataset import DataSource
+    from edgepipe.dataset import Dataset, DataSource
 
 
 @dataclass
@@ -110,7 +110,7 @@ def survey(source: DataSource, signature: Signature) -> Survey:
         warnings=[
             *_beyond(source, labels, signature),
             *_sameness(source, constant, read, len(seen)),
-            *(text for port in signature.inputs for text in _scale(source, port)),
+            *(text for port in signature.inputs for text in _scale(dataset, port)),
         ],
     )
 
@@ -154,10 +154,11 @@ def _sameness(source: DataSource, constant: list[str], read: int, different: int
     return warnings
 
 
-def _scale(source: DataSource, port: Port) -> list[str]:
+def _scale(dataset: Dataset, port: Port) -> list[str]:
     """Pixels that nobody scaled are the most frequent mistake, and nothing fails on it."""
+    source = dataset.source
     steps: Steps = source.preprocessing.of(port.name)
-    if not source.pixels or not port.dtype.startswith("float"):
+    if not dataset.holds_pixels(port.name) or not port.dtype.startswith("float"):
         return []
     if not steps.changes_values:
         return [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepipe.artifact import Port, digest_file
 from edgepipe.data import fitting
-from edgepipe.data.labels import Labels, numbered, read_names
+from edgepipe.data.labels import Labels, names_of, numbered
 from edgepipe.data.reader import Reader, Sample, Unreadable
 from edgepipe.errors import SamplesError
 from edgepipe.inputs import shape_words
@@ -141,6 +141,7 @@ class TableReader(Reader):
 
     @functools.cached_property
     def _labels(self) -> Labels:
+        names = names_of(self.source.labels, self._label_column is not None, self._path)
         if self._label_column is None:
             return Labels(())
         texts = self._label_texts
@@ -149,8 +150,6 @@ class TableReader(Reader):
                 f"{self._path}: {texts.count('')} of {len(texts)} rows have no label,"
                 f" the first is row {texts.index('') + 1}"
             )
-        given = Path(self.source.labels)
-        names = read_names(given) if self.source.labels and given.is_file() else []
         return numbered(texts, names, str(self._path))
 
     def labels(self) -> Sequence[int | None] | None:
