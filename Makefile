@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress fuzz bench zoo clean environment remake
+.PHONY: help demo test lint format stress fuzz bench zoo models clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ bench: environment ## measure the ratios that edgepipe promises
 zoo: environment ## convert the networks of keras.applications and timm, as a table
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/zoo.py
+
+models: environment ## convert real models, unzipped wheels in MODELS=FOLDER, as a table
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python benchmarks/models.py $(or $(MODELS),out/models)
 
 clean: ## remove .venv and everything made in the checkout; toolchains and results stay in the cache
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
