@@ -56,11 +56,13 @@ def pin(
     signature = replace(signature, inputs=(*signature.inputs, *wanted))
     if not signature.inputs:
         raise InputError("the model has no inputs: there is nothing to feed it")
+    _refuse_text(signature.inputs)
     by_name = _assign(signature, specs)
-    ports = [_pin_port(port, by_name.get(port.name)) for port in signature.inputs]
+    batch = _shared_batch(signature, by_name)
+    ports = [_pin_port(port, by_name.get(port.name), batch) for port in signature.inputs]
     open_ports = [port for port in ports if not port.fixed]
     if open_ports:
-        raise _ask(signature, open_ports)
+        raise _ask(signature, open_ports, batch)
     return replace(signature, inputs=tuple(ports))
 
 
@@ -102,11 +104,43 @@ def _assign(signature: Signature, specs: Sequence[InputSpec]) -> dict[str, Input
     return given
 
 
-def _pin_port(port: Port, spec: InputSpec | None) -> Port:
+def _refuse_text(ports: Sequence[Port]) -> None:
+    texts = [port for port in ports if port.dtype == "string"]
+    if texts:
+        raise InputError(
+            f"the model takes text: {'; '.join(map(words, texts))}; expected numbers",
+            hint="keep the vectoriser outside: save the model from the layer after it,"
+            " convert that, and feed it the token numbers.",
+        )
+
+
+def _shared_batch(signature: Signature, given: dict[str, InputSpec]) -> int:
+    """The batch of the inputs that weren't named: that of those that were, where both are open.
+
+    Sizes that differ are taken as said when every input was named (an image and its boxes have
+    no batch in common); an input left to be inferred would be a guess among them.
+    """
+    batched = [port for port in signature.inputs if port.shape and port.shape[0] is None]
+    sizes = {
+        spec.shape[0]: port
+        for port in batched
+        if (spec := given.get(port.name)) is not None and spec.shape
+    }
+    left = [port for port in batched if port.name not in given]
+    if len(sizes) > 1 and left:
+        said = "; ".join(f"{port.name} {size}" for size, port in sizes.items())
+        raise InputError(
+            f"expected one batch in the --input given, received several: {said}",
+            hint=f"give the same first dimension to each, or name {left[0].name!r}, too.",
+        )
+    return next(iter(sizes), 1)
+
+
+def _pin_port(port: Port, spec: InputSpec | None, batch: int) -> Port:
     if spec is not None:
         return _apply(port, spec)
     if port.shape and port.shape[0] is None and None not in port.shape[1:]:
-        return replace(port, shape=(1, *port.shape[1:]))
+        return replace(port, shape=(batch, *port.shape[1:]))
     return port
 
 
@@ -129,9 +163,9 @@ def _apply(port: Port, spec: InputSpec) -> Port:
     return replace(port, shape=shape, dtype=spec.dtype or port.dtype)
 
 
-def _ask(signature: Signature, open_ports: Sequence[Port]) -> InputError:
+def _ask(signature: Signature, open_ports: Sequence[Port], batch: int) -> InputError:
     listed = "; ".join(map(words, open_ports))
-    example = " ".join(f"--input {_example(port)}" for port in open_ports)
+    example = " ".join(f"--input {_example(port, batch)}" for port in open_ports)
     return InputError(
         f"the model doesn't say how large its input is: {listed}",
         hint=f"set it, for instance: {example}",
@@ -139,17 +173,20 @@ def _ask(signature: Signature, open_ports: Sequence[Port]) -> InputError:
     )
 
 
-def _example(port: Port) -> str:
+def _example(port: Port, batch: int) -> str:
     if port.shape is None:
-        sizes = ["1", "3", "224", "224"]
+        sizes = [str(batch), "3", "224", "224"]
     else:
-        sizes = [str(size or _guess(place, port.shape)) for place, size in enumerate(port.shape)]
+        shape = port.shape
+        sizes = [str(size or _guess(place, shape, batch)) for place, size in enumerate(shape)]
     return f"{port.name}={'x'.join(sizes)}:{port.dtype}"
 
 
-def _guess(place: int, shape: tuple[int | None, ...]) -> int:
-    if place == 0:
-        return 1
+def _guess(place: int, shape: tuple[int | None, ...], batch: int) -> int:
+    # The state of a recurrent net is layers x batch x width: its second dimension is the batch.
+    state = len(shape) == 3 and place == 1 and (shape[0] or 0) > 1
+    if place == 0 or state:
+        return batch
     return 224 if len(shape) == 4 else 16
 
 

@@ -91,6 +91,42 @@ def test_what_is_left_open_is_asked_for_with_an_example_that_works() -> None:
     assert caught.value.details["inputs"][0]["shape"] == (None, 3, None, None)
 
 
+def test_batch_of_one_input_is_shared_with_those_not_named() -> None:
+    mask = Port("mask", (None, 16), "bool")
+    fixed = Port("scale", (1, 2), "float32")
+    shapes = [
+        port.shape for port in pinned(IMAGE, TOKENS, mask, fixed, given="image=4x3x8x8 tokens=4x16")
+    ]
+    assert shapes == [(4, 3, 8, 8), (4, 16), (4, 16), (1, 2)]
+
+
+def test_batches_that_differ_are_refused_where_one_is_left_to_infer() -> None:
+    mask = Port("mask", (None, 16), "bool")
+    with pytest.raises(InputError, match="received several: image 1; tokens 4") as caught:
+        pinned(IMAGE, TOKENS, mask, given="image=1x3x8x8 tokens=4x16")
+    assert "name 'mask', too" in caught.value.hint
+    named = pinned(IMAGE, TOKENS, mask, given="image=1x3x8x8 tokens=4x16 mask=4x16")
+    assert [port.shape for port in named] == [(1, 3, 8, 8), (4, 16), (4, 16)]
+
+
+def test_example_gives_the_state_of_a_recurrent_net_its_batch() -> None:
+    state = Port("state", (2, None, 128), "float32")
+    sound = Port("sound", (None, None, 40), "float32")
+    with pytest.raises(InputError) as caught:
+        pinned(state, sound)
+    assert caught.value.hint.endswith("state=2x1x128:float32 --input sound=1x16x40:float32")
+    with pytest.raises(InputError) as caught:
+        pinned(TOKENS, state, given="tokens=3x16")
+    assert caught.value.hint.endswith("state=2x3x128:float32")
+
+
+def test_text_is_refused_before_its_shape_is_asked_for() -> None:
+    text = Port("text", (None, None), "string")
+    with pytest.raises(InputError, match=r"takes text: text \?x\? string") as caught:
+        pinned(TOKENS, text)
+    assert "vectoriser" in caught.value.hint and caught.value.exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
