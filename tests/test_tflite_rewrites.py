@@ -162,6 +162,19 @@ def test_raw_tool_fails_and_rewritten_model_passes(case: Case, tried: dict[str, 
     assert not {"DEQUANTIZE", "QUANTIZE"} & set(found.ops[1]) - case.scales
 
 
+@pytest.mark.toolchain("edge")
+def test_a_model_that_the_raw_tool_refuses_is_delivered_in_int8(tmp_path: Path) -> None:
+    path = tmp_path / "given.tflite"
+    saving.save(next(case for case in CASES if case.name == "pad_pool").build(), path)
+    result = edgepipe.convert(path, precision="int8", calibration="random", out=tmp_path / "out")
+    assert [op.name for op in loading.load(result.model).main.ops] == ["MIRROR_PAD", "MAX_POOL_2D"]
+    kept = tmp_path / "out" / "model_float32.tflite"
+    assert kept.read_bytes() == path.read_bytes(), "the float model is not to be rewritten"
+    notes = json.dumps(result.report["routes"])
+    assert "padding: PADV2 became a padding that quantizes (1x)" in notes
+    assert "prepared.tflite" not in notes
+
+
 # The proof
 
 
