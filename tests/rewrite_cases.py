@@ -60,6 +60,14 @@ def _matmul() -> Model:
     return chain(_x(1, 6, 16), ("BATCH_MATMUL", (1, 6, 8), ["x", _random(16, 8)], {}))
 
 
+def _matmul_batch() -> Model:
+    return chain(_x(3, 6, 16), ("BATCH_MATMUL", (3, 6, 8), ["x", _random(3, 16, 8)], {}))
+
+
+def _matmul_first() -> Model:
+    return chain(_x(1, 6, 16), ("BATCH_MATMUL", (1, 8, 16), [_random(1, 8, 6), "x"], {}))
+
+
 def _masked() -> Model:
     mask = floats([0] * 12 + [-3.4e38] * 4)
     return chain(
@@ -151,6 +159,8 @@ CASES = [
     Case("division", _one("DIV", floats([1e-4] + [1] * 15)), "!= zero_point", 40,
          ("division",)),
     Case("matmul", _matmul, 1.0, 35, ("constant_matmul",)),
+    Case("matmul_batch", _matmul_batch, 1.0, 35, ("constant_matmul",), {"QUANTIZE"}),
+    Case("matmul_first", _matmul_first, 1.0, 35, ("constant_matmul",)),
     Case("mask", _masked, "the process died", 25, ("masks",)),
     Case("softmax", _softmax, {"REDUCE_MAX", "EXP"}, 35, ("softmax",)),
     Case("gelu_tanh", _gelu_tanh, {"TANH"}, 40, ("activations",)),

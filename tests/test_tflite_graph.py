@@ -308,6 +308,17 @@ def test_two_tensors_cannot_have_one_name() -> None:
         edit.rename(graph, graph.find("scaled"), "x")
 
 
+def test_tensors_of_one_name_are_told_apart_and_ends_keep_theirs() -> None:
+    model = _row()
+    for tensor in model.main.all_tensors()[1:]:
+        tensor.name = "t2"
+    assert edit.name_apart(model) == 4
+    names = [tensor.name for tensor in model.main.all_tensors()]
+    assert sorted(names) == ["t2", "t2_1", "t2_2", "t2_3", "t2_4", "x"]
+    assert model.main.outputs[0].name == "t2"
+    assert edit.name_apart(model) == 0
+
+
 def test_prune_drops_what_nobody_reads_and_its_bytes() -> None:
     model = _row()
     unread = constant("unread", np.arange(500, dtype=np.float32))

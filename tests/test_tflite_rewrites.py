@@ -16,6 +16,7 @@ from rewrite_cases import CASES, Case
 from tflite_models import Maker, chain, floats, ints
 
 import edgepipe
+from edgepipe.errors import BrokenOutput
 from edgepipe.tflite import loading, saving
 from edgepipe.tflite.graph import Model, Tensor
 from edgepipe.tflite.rewrite import (
@@ -202,6 +203,17 @@ def test_a_rewrite_that_changes_the_result_is_undone_alone(tmp_path: Path) -> No
     assert outcome.undone == {"neutral": 1}
     assert seen[:2] == [4, 1]
     assert any("undone 1x" in note for note in outcome.notes)
+
+
+def test_a_model_that_does_not_run_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    path, out = tmp_path / "model.tflite", tmp_path / "out.tflite"
+    saving.save(chain(Tensor("x", (1, 4)), ("DIV", (1, 4), ["x", np.float32(2)], {})), path)
+
+    def broken(model: Path, samples: Any) -> list[Results]:
+        raise BrokenOutput("LiteRT can't run it")
+
+    assert prepare(path, out, run=broken) == ["not rewritten: LiteRT can't run it"]
+    assert out.read_bytes() == path.read_bytes()
 
 
 def test_a_model_without_patterns_is_not_even_run(tmp_path: Path) -> None:

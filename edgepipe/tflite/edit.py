@@ -64,6 +64,23 @@ def rename(graph: Graph, tensor: Tensor, name: str) -> None:
     tensor.name = name
 
 
+def name_apart(model: Model) -> int:
+    """Give each tensor of the model a name of its own, the ends of the main graph theirs."""
+    tensors = [*model.main.inputs, *model.main.outputs]
+    tensors += [tensor for graph in model.graphs for tensor in graph.all_tensors()]
+    taken: dict[str, int] = {}
+    changes = 0
+    for tensor in dict.fromkeys(tensors):
+        wish = name = tensor.name or "tensor"
+        while name in taken:
+            taken[wish] += 1
+            name = f"{wish}_{taken[wish]}"
+        taken[name] = 0
+        changes += name != tensor.name
+        tensor.name = name
+    return changes
+
+
 def sort(graph: Graph) -> None:
     """Bring operators into an order in which each reads what was made before, changing little."""
     waiting = list(graph.ops)

@@ -35,6 +35,9 @@ FLOAT_LIMIT = 80.0
 ROUNDS = 8
 """Times that a rewrite is applied to what it left: transposes move past one operator each time."""
 
+TRIES = 40
+"""Candidates of one rewrite that are run; what is left after them stays as it was."""
+
 REWRITES = (
     "static_shapes", "activations", "softmax", "masks", "padding", "division", "neutral",
     "constant_matmul", "normalization", "affine", "integer_forms", "channel_constants",
@@ -57,6 +60,10 @@ class Rewrite(ABC):
     @abstractmethod
     def rewrite(self, model: Model, graph: Graph, op: Op) -> bool:
         """Change the graph there; False where it isn't possible after all."""
+
+
+class CannotRun(BrokenOutput):
+    """The model as it was given doesn't run: there is nothing to compare with."""
 
 
 @dataclass
@@ -89,9 +96,12 @@ def prepare(
     passed on as it is.
     """
     model = loading.load(path)
-    outcome = Prover(path, samples, run or run_litert).apply(model, load_rewrites(names))
-    saving.save(outcome[0], out)
-    return outcome[1].notes
+    # ai-edge-quantizer keeps what it learns by name, and stops where two tensors share one.
+    edit.name_apart(model)
+    prover = Prover(path, samples, run or run_litert)
+    model, outcome = prover.apply(model, load_rewrites(names))
+    saving.save(model, out)
+    return outcome.notes
 
 
 class Prover:
@@ -104,15 +114,18 @@ class Prover:
 
     def apply(self, model: Model, rewrites: Sequence[Rewrite]) -> tuple[Model, Outcome]:
         """The model with all rewrites that hold. The given one is left alone."""
-        outcome = Outcome()
+        outcome, given = Outcome(), model
         with tempfile.TemporaryDirectory(prefix="edgepipe-rewrite-") as folder:
-            for rewrite in rewrites:
-                model = self.one(model, rewrite, outcome, Path(folder))
+            try:
+                for rewrite in rewrites:
+                    model = self.one(model, rewrite, outcome, Path(folder))
+            except CannotRun as error:
+                return given, Outcome(notes=[f"not rewritten: {error.message}"])
         return model, outcome
 
     def one(self, model: Model, rewrite: Rewrite, outcome: Outcome, folder: Path) -> Model:
         """As long as one place gives way to the next; what failed once isn't tried again."""
-        held, failed = 0, set[str]()
+        held, failed, tries = 0, set[str](), 0
         for _ in range(ROUNDS):
             found = [op.outputs[0].name for graph in model.graphs for op in rewrite.places(graph)]
             todo = [[name for name in dict.fromkeys(found) if name not in failed]]
@@ -122,7 +135,10 @@ class Prover:
                 candidate, count = changed(model, rewrite, set(names))
                 if not count:
                     continue
-                if self.holds(candidate, folder):
+                tries += 1
+                if tries > TRIES:
+                    failed.update(names)
+                elif self.holds(candidate, folder):
                     model, held = candidate, held + count
                 elif len(names) > 1:
                     middle = len(names) // 2
@@ -141,7 +157,10 @@ class Prover:
 
     def holds(self, model: Model, folder: Path) -> bool:
         if self.expected is None:
-            self.expected = self.run(self.path, self.samples)
+            try:
+                self.expected = self.run(self.path, self.samples)
+            except BrokenOutput as error:
+                raise CannotRun(error.message) from error
         candidate = folder / "candidate.tflite"
         saving.save(model, candidate)
         try:
@@ -164,6 +183,8 @@ def changed(model: Model, rewrite: Rewrite, names: set[str]) -> tuple[Model, int
         if count > before:
             edit.sort(graph)
             edit.prune(graph)
+    if count:
+        edit.name_apart(candidate)
     return candidate, count
 
 

@@ -103,6 +103,8 @@ def _parts(
     """The sum's operands told apart. That they mean what they look like is for the proof."""
     if total.activation != "NONE" or total.outputs[0].shape != source.shape:
         return None
+    if source.dtype != "float32":
+        return None
     made = [graph.producer(one) for one in total.reads()]
     for scaled, shifted in (made, made[::-1]):
         if scaled is None or shifted is None or scaled.name != "MUL":
