@@ -8,14 +8,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
+    from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
 
 __all__ = [
+    "Diagnosis",
     "EdgepipeError",
     "Inspection",
     "Result",
     "__version__",
     "convert",
+    "diagnose",
     "inspect",
     "routes",
     "survey",
@@ -26,6 +29,8 @@ _HOMES = {
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
     "survey": "edgepipe.api",
+    "diagnose": "edgepipe.diagnosis",
+    "Diagnosis": "edgepipe.diagnosis",
     "Inspection": "edgepipe.api",
     "Result": "edgepipe.api",
     "EdgepipeError": "edgepipe.errors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from edgepipe.runner import Tensors
 
 
-def samples(session: Session, source: DataSource, ends: Signature) -> list[Tensors]:
-    """All of a source's samples at once; for few of them."""
+def samples(
+    session: Session, source: DataSource, ends: Signature, most: int | None = None
+) -> list[Tensors]:
+    """A source's samples at once: all, where they are few, or the first ones."""
     from edgepipe import tensors
 
     if not source.toolchain:
-        return [sample.feeds for sample in source.open(ends)]
+        return [sample.feeds for sample in itertools.islice(source.open(ends), most)]
     path = session.folder / f"data-{time.monotonic_ns()}.npz"
     session.call(
         source.toolchain,
@@ -30,6 +33,7 @@ def samples(session: Session, source: DataSource, ends: Signature) -> list[Tenso
         source=source.to_json(),
         signature=ends.to_json(),
         path=str(path),
+        most=most,
     )
     try:
         return list(tensors.read(path))

@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": "Show the routes that convert would try, without running them.",
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
     "data": "Show what of some data a model would be fed.",
+    "diagnose": "Say which layers of the int8 model cost the accuracy, and why.",
     "toolchain": "List, install, check and remove the frameworks' environments.",
     "store": "Show, shrink and check what earlier runs kept.",
     "completion": "Print the shell completion for bash, zsh or fish.",

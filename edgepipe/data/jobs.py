@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from edgepipe.data.survey import survey
 from edgepipe.dataset import DataSource
 
 
-def write_samples(source: dict[str, Any], signature: dict[str, Any], path: str) -> int:
-    """All samples into one file, as `tensors.read` reads it; for few of them only."""
+def write_samples(
+    source: dict[str, Any], signature: dict[str, Any], path: str, most: int | None = None
+) -> int:
+    """Samples into one file, as `tensors.read` reads it: all, or the first ones."""
     dataset = DataSource.from_json(source).open(Signature.from_json(signature))
-    samples = [sample.feeds for sample in dataset]
+    samples = [sample.feeds for sample in itertools.islice(dataset, most)]
     tensors.write(Path(path), samples)
     return len(samples)
 
