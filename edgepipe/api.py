@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgepipe import catalog, delivery, given_data, inputs, making, pipeline, toolchain
 from edgepipe.artifact import Artifact, Format
 from edgepipe.data.survey import Survey
-from edgepipe.errors import EdgepipeError, NoRouteLeft
+from edgepipe.errors import EdgepipeError, InputError, NoRouteLeft
 from edgepipe.identify import suffix_note
 from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
@@ -146,6 +146,13 @@ def _described(
     session.listener.step_started(route.name, "read", str(source.format))
     described = making.describe(session, source, lambda: pipeline.warm_first(session, route))
     optional = described.facts.get("optional_inputs", ())
+    if stateful := described.facts.get("stateful_layers"):
+        raise InputError(
+            f"the model keeps state between calls, in: {', '.join(stateful)};"
+            " expected the same outputs for the same inputs",
+            hint="build it with stateful=False (the weights stay the same) or with the state as"
+            " an input and an output of the model, save it, and convert that.",
+        )
     pinned = inputs.pin(described.signature, specs, optional)
     open_ends = [
         f"input {port.name!r} of {source.path.name} is open ({inputs.shape_words(port.shape)}) and"

@@ -33,6 +33,12 @@ keras.Model(image, keras.layers.Lambda(lambda x: x * 2)(image)).save("lambda.ker
 nan = keras.Model(image, keras.layers.Dense(2, name="d")(keras.layers.Flatten()(image)))
 nan.get_layer("d").set_weights([w * float("nan") for w in nan.get_layer("d").get_weights()])
 nan.save("nan.keras")
+steps = keras.Input(batch_shape=(1, 5, 3))
+keras.Model(steps, keras.layers.LSTM(4, stateful=True, name="memory")(steps)).save("state.keras")
+words = keras.layers.TextVectorization(max_tokens=20, output_sequence_length=4)
+words.adapt(["a b c"])
+text = keras.Input((1,), dtype="string", name="text")
+keras.Model(text, keras.layers.Embedding(20, 3)(words(text))).save("text.keras")
 """
 
 ODD_TORCH = """
@@ -225,6 +231,18 @@ def test_a_model_that_gives_nothing_but_nan_is_not_proven(build: Build, out: Pat
     done = convert(build("keras", ODD_KERAS) / "nan.keras", out=out)
     assert done.returncode in (2, 4), done.stderr
     assert "NaN" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("state.keras", ("memory", "stateful=False")), ("text.keras", ("text ?x1", "vectoriser"))],
+)
+def test_text_and_state_are_refused_before_any_converter(
+    name: str, words: tuple[str, str], build: Build, out: Path
+) -> None:
+    done = convert(build("keras", ODD_KERAS) / name, out=out)
+    refused(done, 2, *words)
+    assert "onnx_from_keras" not in done.stderr
 
 
 def test_a_file_where_the_folder_should_be(build: Build, tmp_path: Path) -> None:

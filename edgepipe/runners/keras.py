@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.runner import Description, Runner
-from edgepipe.runners.keras_model import KerasModel, count_layers, ends_of, open_keras
+from edgepipe.runners.keras_model import (
+    KerasModel,
+    count_layers,
+    ends_of,
+    open_keras,
+    stateful_layers,
+)
 from edgepipe.runners.static_function import limit_threads, open_static, trace
 from edgepipe.runners.table_bounds import bounded
 
@@ -29,11 +35,14 @@ class KerasRunner(Runner):
         opened = replace(opened, inputs=_known_inputs(opened.inputs, artifact.signature))
         concrete = _traced(opened) if "Embedding" in layers or not opened.declared else None
         signature = ends_of(opened, concrete)
+        facts: dict[str, Any] = {"keras": opened.generation, "class": type(opened.model).__name__}
+        if stateful := stateful_layers(opened.model):
+            facts["stateful_layers"] = stateful
         return Description(
             signature=bounded(signature, concrete) if concrete else signature,
             ops=dict(layers),
             parameters=int(opened.model.count_params()),
-            facts={"keras": opened.generation, "class": type(opened.model).__name__},
+            facts=facts,
         )
 
     def load(self) -> None:

@@ -198,6 +198,17 @@ def count_layers(model: Any) -> Counter[str]:
     return counts
 
 
+def stateful_layers(model: Any) -> list[str]:
+    """Recurrent layers that carry their state from one call to the next."""
+    found = []
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            found += stateful_layers(layer)
+        elif hasattr(layer, "return_sequences") and getattr(layer, "stateful", False):
+            found.append(str(layer.name))
+    return found
+
+
 def leaves(structure: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Tensors of a nested result with their paths, dicts by sorted key as Keras flattens them."""
     if isinstance(structure, dict):
