@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,23 +57,36 @@ class TfliteFromKeras(Stage):
     )
 
     def run(self, artifact: Artifact, options: Any, workdir: Path) -> Product:
-        static = open_static(artifact)
-        folder = workdir / "saved_model"
-        _save(static, folder)
-        content = bytearray(_convert(folder, options))
-        shutil.rmtree(folder)
-        signature = _put_in_order(content, static.signature)
-        path = workdir / "model.tflite"
-        path.write_bytes(content)
+        def configure(converter: Any) -> None:
+            ops = tensorflow().lite.OpsSet
+            if options.select_tf_ops:
+                converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS, ops.SELECT_TF_OPS]
+
+        path, signature = convert(artifact, workdir, configure)
         return Product(path, signature)
+
+
+def convert(
+    artifact: Artifact, workdir: Path, configure: Callable[[Any], None]
+) -> tuple[Path, Signature]:
+    """The file and its ends; `configure` sets what is to be set on the converter."""
+    static = open_static(artifact)
+    folder = workdir / "saved_model"
+    _save(static, folder)
+    content = bytearray(_convert(folder, configure))
+    shutil.rmtree(folder)
+    signature = _put_in_order(content, static.signature)
+    path = workdir / "model.tflite"
+    path.write_bytes(content)
+    return path, signature
 
 
 def _save(static: StaticFunction, folder: Path) -> None:
     """Write the traced function as a SavedModel whose signature has the ports' names."""
     tf = tensorflow()
     ends = static.signature
-    specs = [tensor_spec(port, name) for port, name in _keyed(ends.inputs)]
-    keys = [key for _, key in _keyed(ends.outputs)]
+    specs = [tensor_spec(port, name) for port, name in keyed(ends.inputs)]
+    keys = [key for _, key in keyed(ends.outputs)]
 
     def named(*tensors: Any) -> dict[str, Any]:
         return dict(zip(keys, static.concrete(*tensors), strict=True))
@@ -85,19 +98,14 @@ def _save(static: StaticFunction, folder: Path) -> None:
     tf.saved_model.save(holder, str(folder), signatures={"serving_default": function})
 
 
-def _keyed(ports: Sequence[Port]) -> list[tuple[Port, str]]:
+def keyed(ports: Sequence[Port]) -> list[tuple[Port, str]]:
     """Each port with its key in the signature of the file: its name, where TensorFlow allows it."""
     return list(zip(ports, op_names([port.name for port in ports]), strict=True))
 
 
-def _convert(folder: Path, options: TfliteFromKerasOptions) -> bytes:
-    tf = tensorflow()
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
-    if options.select_tf_ops:
-        converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.TFLITE_BUILTINS,
-            tf.lite.OpsSet.SELECT_TF_OPS,
-        ]
+def _convert(folder: Path, configure: Callable[[Any], None]) -> bytes:
+    converter = tensorflow().lite.TFLiteConverter.from_saved_model(str(folder))
+    configure(converter)
     try:
         content: bytes = converter.convert()
     except Exception as error:
@@ -136,7 +144,7 @@ def _put_in_order(content: bytearray, signature: Signature) -> Signature:
 def _order(
     graph: Any, places: Any, ends: Mapping[str, Any], ports: Sequence[Port]
 ) -> tuple[Port, ...]:
-    indices = [ends[key].TensorIndex() for _, key in _keyed(ports)]
+    indices = [ends[key].TensorIndex() for _, key in keyed(ports)]
     if sorted(indices) != sorted(places.tolist()):
         raise BrokenOutput(
             f"TFLiteConverter wrote the ends {sorted(places.tolist())}, expected {sorted(indices)}"

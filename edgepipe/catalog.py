@@ -29,6 +29,9 @@ STAGES: dict[str, str] = {
     "tflite_from_keras": "edgepipe.converters.tflite_from_keras:TfliteFromKeras",
     "tflite_from_torch": "edgepipe.converters.tflite_from_torch:TfliteFromTorch",
     "tflite_quantize": "edgepipe.quantization.tflite_quantize:TfliteQuantize",
+    "tflite_quantized_from_keras": (
+        "edgepipe.converters.tflite_quantized_from_keras:TfliteQuantizedFromKeras"
+    ),
 }
 """In order of preference: of several from one format to the next, the first is tried first."""
 
@@ -69,6 +72,18 @@ TOOLCHAINS: tuple[str, ...] = (
 FLOAT = "float32"
 CALIBRATED = ("int8", "int16x8")
 """Precisions whose integers are fitted to samples."""
+ENDS = {
+    "int8": ("int8", "uint8", "float32"),
+    "int16x8": ("int16", "float32"),
+    "dynamic": ("float32",),
+    "float16": ("float32",),
+}
+"""Types that the inputs and outputs of a precision can have, its own one first."""
+
+
+def ends_of(precision: str, io: str) -> str:
+    """The type that was asked for, or the precision's own."""
+    return ENDS[precision][0] if io == "auto" else io
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edgepipe import __version__
-from edgepipe.artifact import Signature
+from edgepipe.artifact import Artifact, Signature
 from edgepipe.data.survey import Survey, survey
 from edgepipe.dataset import DataSource
 from edgepipe.session import Session
+from edgepipe.stage import Stage
 from edgepipe.store import key as store_key
 
 if TYPE_CHECKING:
@@ -70,3 +71,24 @@ def look(session: Session, source: DataSource, ends: Signature) -> Survey:
         session.store.remove(store_key(facts))
     entry = session.fetch(store_key(facts), lambda folder: read(), f"look at {source.where}")
     return Survey.from_json(entry.facts)
+
+
+def readable(
+    session: Session, stage: Stage, data: dict[str, Any] | None, artifact: Artifact
+) -> dict[str, Any] | None:
+    """The data as the stage's toolchain can read it: written down where it lacks the reader."""
+    if data is None:
+        return None
+    source = DataSource.from_json(data["source"])
+    if source.toolchain in ("", stage.toolchain):
+        return data
+    path = session.folder / f"calibration-{time.monotonic_ns()}.npz"
+    session.call(
+        source.toolchain,
+        "edgepipe.learning:write_samples",
+        session.log("calibration"),
+        source=data["source"],
+        signature=artifact.ends().to_json(),
+        path=str(path),
+    )
+    return {**data, "written": str(path)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepipe.artifact import Artifact, Signature
-from edgepipe.dataset import DataSource
+from edgepipe.dataset import Dataset, DataSource, Sample
 
 if TYPE_CHECKING:
     from edgepipe.runner import Tensors
@@ -37,6 +38,22 @@ def write_proof_samples(source: dict[str, Any], signature: dict[str, Any], path:
     """A worker's job: the samples, the first one again at the end. Their labels, -1 for none."""
     from edgepipe import tensors
 
+    chosen, labels = _some(source, signature)
+    tensors.write(Path(path), [*chosen, chosen[0]])
+    return labels
+
+
+def write_samples(source: dict[str, Any], signature: dict[str, Any], path: str) -> int:
+    """A worker's job: the samples, for a toolchain that lacks their reader; how many."""
+    from edgepipe import tensors
+
+    chosen, _ = _some(source, signature)
+    tensors.write(Path(path), chosen)
+    return len(chosen)
+
+
+def _some(source: dict[str, Any], signature: dict[str, Any]) -> tuple[list[Tensors], list[int]]:
+    """As many samples as `LARGEST_PROOF` allows, evenly chosen, and their labels."""
     dataset = DataSource.from_json(source).open(Signature.from_json(signature))
     chosen: list[Tensors] = []
     labels = []
@@ -48,8 +65,30 @@ def write_proof_samples(source: dict[str, Any], signature: dict[str, Any], path:
         if number % step == 0:
             chosen.append(sample.feeds)
             labels.append(-1 if sample.label is None else sample.label)
-    tensors.write(Path(path), [*chosen, chosen[0]])
-    return labels
+    return chosen, labels
+
+
+class Written:
+    """Samples that a worker of another toolchain wrote, with where they are from."""
+
+    def __init__(self, source: DataSource, path: Path) -> None:
+        self.source = source
+        self.path = path
+        self.problems: list[str] = []
+
+    def __iter__(self) -> Iterator[Sample]:
+        from edgepipe import tensors
+
+        for feeds in tensors.read(self.path):
+            yield Sample(feeds)
+
+
+def open_data(data: dict[str, Any] | None, ends: Signature) -> Dataset | Written | None:
+    """In the worker: what `data_of` described, or what was written of it."""
+    if data is None:
+        return None
+    source = DataSource.from_json(data["source"])
+    return Written(source, Path(data["written"])) if data["written"] else source.open(ends)
 
 
 def data_of(learning: Learning | None, wanted: bool, artifact: Artifact) -> tuple[Any, str]:
@@ -57,4 +96,4 @@ def data_of(learning: Learning | None, wanted: bool, artifact: Artifact) -> tupl
     if learning is None or not wanted:
         return None, ""
     source = learning.calibration
-    return source.to_json(), source.key(artifact.ends())
+    return {"source": source.to_json(), "written": ""}, source.key(artifact.ends())

@@ -137,7 +137,10 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
         ahead()
         log = session.log(stage.name)
         try:
-            settings = {"options": options.key(), "data": data}
+            settings = {
+                "options": options.key(),
+                "data": given_data.readable(session, stage, data, artifact),
+            }
             return _run(session, stage, artifact, settings, folder, log)
         except REMEMBERED as error:
             if error.details.get("type") not in PASSING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from edgepipe.story import Step, Trial
 MEMORY_OF_A_ROUTE = 4 << 30
 """What the frameworks of one route were seen to take, at most, for a model of 100 MB."""
 LATENCY_REPEATS = 20
+CLEARLY_NEARER_DB = 3
 UNTIMED = "not timed: "
 DELIVERED = {Format.ONNX: "model.onnx", Format.TFLITE: "model_float32.tflite"}
 
@@ -263,11 +263,11 @@ def _time(session: Session, candidates: Sequence[Candidate]) -> None:
 
 
 def _merit(candidate: Candidate) -> tuple[float, ...]:
-    """Fewest inserted ops, then fastest where timed, then fewest ops; the first of equals wins."""
+    """Of integers the nearest to the float model first; then fewest inserted ops, then fastest
+    where timed, then fewest ops; the first of equals wins."""
     trial = candidate.trial
-    untimed = trial.reason.startswith(UNTIMED)
-    milliseconds = math.inf if untimed else trial.latency_ms or 0.0
-    return (trial.inserted, milliseconds, trial.ops if trial.inserted else 0)
+    near = -((trial.quantized_db or 0.0) // CLEARLY_NEARER_DB)
+    return (near, trial.inserted, trial.latency_ms or 0.0, trial.ops if trial.inserted else 0)
 
 
 def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:

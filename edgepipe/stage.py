@@ -24,6 +24,7 @@ from edgepipe.errors import OptionError, UnknownName
 
 if TYPE_CHECKING:
     from edgepipe.dataset import Dataset
+    from edgepipe.learning import Written
 
 T = TypeVar("T")
 
@@ -163,7 +164,7 @@ class Stage(ABC):
         """Read the artifact, write below workdir. Called in the worker."""
 
     def run_on(
-        self, artifact: Artifact, options: Any, workdir: Path, data: Dataset | None
+        self, artifact: Artifact, options: Any, workdir: Path, data: Dataset | Written | None
     ) -> Product:
         """The same for a stage that learns from samples; None where none were given."""
         del data

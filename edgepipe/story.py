@@ -72,6 +72,12 @@ class Trial:
         return int(self.steps[-1].summary.get("ops", 0)) if self.steps else 0
 
     @property
+    def quantized_db(self) -> float | None:
+        """How near a quantized result is to the float model; None of a float one."""
+        proof = self.steps[-1].proof if self.steps else None
+        return proof.sqnr_db if proof is not None and proof.quantized else None
+
+    @property
     def missed_limit(self) -> bool:
         """Whether it got to a quantized result, and that was worse than the limit."""
         proof = self.steps[-1].proof if self.steps else None

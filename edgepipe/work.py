@@ -32,13 +32,13 @@ def run_stage(
     workdir: str,
     data: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`stage` is the dotted name of its class; `data` a source of calibration samples."""
-    from edgepipe.dataset import DataSource
+    """`stage` is the dotted name of its class; `data` describes calibration samples."""
+    from edgepipe.learning import open_data
 
     runnable: Stage = catalog.load(stage)()
     typed = runnable.options.from_settings(options, runnable.name)
     subject = Artifact.from_json(artifact)
-    samples = DataSource.from_json(data).open(subject.ends()) if data else None
+    samples = open_data(data, subject.ends())
     return runnable.run_on(subject, typed, Path(workdir), samples).to_json()
 
 

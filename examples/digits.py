@@ -47,8 +47,9 @@ def main() -> None:
     np.savez_compressed(HERE / "digits_keras" / "samples.npz", image=few[:, :, :, None])
     np.savez_compressed(HERE / "digits_torch" / "samples.npz", image=few[:, None])
     keras = HERE / "digits_keras"
-    np.savez_compressed(keras / "held_out.npz", image=images[:, :, :, None], labels=labels)
-    trained_on = digits.train_images[:CALIBRATION, :, :, None]
+    all_held_out = images[:, :, :, None].astype("float32")
+    np.savez_compressed(keras / "held_out.npz", image=all_held_out, labels=labels)
+    trained_on = digits.train_images[:CALIBRATION, :, :, None].astype("float32")
     np.savez_compressed(keras / "calibration.npz", image=trained_on)
     print(f"{len(labels)} images held out")
 

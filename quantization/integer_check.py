@@ -6,13 +6,36 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepipe.errors import BrokenOutput
+from edgepipe import catalog
+from edgepipe.artifact import Format
+from edgepipe.errors import BrokenOutput, StageFailed
+from edgepipe.identify import identify
 from edgepipe.tflite import reader
 from edgepipe.tflite.model import Operator, Subgraph
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 BRIDGES = ("QUANTIZE", "DEQUANTIZE")
 MOST_NAMED = 5
+
+
+def check(path: Path, scheme: str, ends: str, allow_float: bool) -> list[str]:
+    """Refuse a file that isn't what was asked for; what is worth noting of one that is."""
+    check_ends(path, ends)
+    if identify(path) is not Format.TFLITE_QUANTIZED:
+        raise StageFailed(
+            f"{scheme} was asked for, and nothing in the file is quantized",
+            hint="TFLiteConverter leaves weights of fewer than 1,024 elements as they are.",
+        )
+    left = float_operators(path) if scheme in catalog.CALIBRATED else []
+    if not left:
+        return []
+    words = f"{len(left)} operators stay in float: {words_for(left)}"
+    if not allow_float:
+        raise StageFailed(
+            f"{scheme} was asked for, and {words}",
+            hint="--allow-float leaves them in float, where the target can run that.",
+        )
+    return [words]
 
 
 def float_operators(path: Path) -> list[tuple[str, str]]:
@@ -34,13 +57,10 @@ def words_for(found: Sequence[tuple[str, str]]) -> str:
     return f"{listed}, at {named}{more}"
 
 
-def check_ends(path: Path, inputs: str, outputs: str) -> None:
+def check_ends(path: Path, wanted: str) -> None:
     """The types asked for at the ends are those in the file; ends that hold no reals stay."""
     main = reader.read(path).main
-    for kind, wanted, indices in (
-        ("input", inputs, main.inputs),
-        ("output", outputs, main.outputs),
-    ):
+    for kind, indices in (("input", main.inputs), ("output", main.outputs)):
         for index in indices:
             tensor = main.tensors[index]
             real = tensor.dtype in FLOATS or tensor.quantization is not None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from edgepipe import catalog
 from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import BrokenOutput, OptionError, StageFailed
 from edgepipe.runner import to_file_layout
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgepipe.dataset import Dataset
+    from edgepipe.learning import Written
     from edgepipe.runner import Tensors
 
-CALIBRATED = ("int8", "int16x8")
+    Samples = Dataset | Written
+
 REWRITE_SAMPLES = 3
 """On which each rewrite is proven; every one of them is run for each."""
 
@@ -52,11 +55,7 @@ class QuantizeOptions(Options):
 
     def ends(self) -> str:
         """The type that inputs and outputs shall have."""
-        if self.scheme in ("dynamic", "float16"):
-            return "float32"
-        if self.io != "auto":
-            return self.io
-        return "int16" if self.scheme == "int16x8" else "int8"
+        return catalog.ends_of(self.scheme, self.io)
 
 
 class TfliteQuantize(Stage):
@@ -74,11 +73,10 @@ class TfliteQuantize(Stage):
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 
     def learns(self, options: QuantizeOptions) -> bool:
-        return options.scheme in CALIBRATED
+        return options.scheme in catalog.CALIBRATED
 
     def check(self, artifact: Artifact, options: QuantizeOptions) -> None:
-        known = {"int8": ("int8", "uint8", "float32"), "int16x8": ("int16", "float32")}
-        allowed = known.get(options.scheme, ("float32",))
+        allowed = catalog.ENDS[options.scheme]
         if options.io not in ("auto", *allowed):
             raise OptionError(
                 f"a model of {options.scheme} has no {options.io} ends",
@@ -93,7 +91,7 @@ class TfliteQuantize(Stage):
         return self.run_on(artifact, options, workdir, None)
 
     def run_on(
-        self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Dataset | None
+        self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
     ) -> Product:
         from . import aeq_recipe, integer_check, recipe
 
@@ -102,7 +100,7 @@ class TfliteQuantize(Stage):
         notes += rewritten
         ranges: dict[str, Any] | None = None
         facts: dict[str, Any] = {}
-        if options.scheme in CALIBRATED:
+        if options.scheme in catalog.CALIBRATED:
             ranges, facts = _calibrate(artifact, options, data)
             notes.append(f"calibrated on {facts['samples']} samples ({options.method})")
             notes.extend(data.problems[:3] if data is not None else ())
@@ -115,16 +113,8 @@ class TfliteQuantize(Stage):
         content = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
         path = workdir / "model.tflite"
         path.write_bytes(content)
-        integer_check.check_ends(path, options.ends(), options.ends())
-        left = integer_check.float_operators(path) if options.scheme in CALIBRATED else []
-        if left:
-            words = f"{len(left)} operators stay in float: {integer_check.words_for(left)}"
-            if not (options.allow_float or options.float_layers):
-                raise StageFailed(
-                    f"{options.scheme} was asked for, and {words}",
-                    hint="--allow-float leaves them in float, where the target can run that.",
-                )
-            notes.append(words)
+        allow_float = options.allow_float or bool(options.float_layers)
+        notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
         recipe.write(workdir, self.name, options, facts)
         ends = _ends(artifact, path)
         if artifact.path.parent == workdir:  # Only the result is kept.
@@ -133,12 +123,12 @@ class TfliteQuantize(Stage):
 
 
 def _prepared(
-    artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Dataset | None
+    artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
 ) -> tuple[Artifact, list[str]]:
     """The model said so that the quantizer can do it, and what was changed; itself if nothing."""
     from edgepipe.tflite import rewrite
 
-    if not options.rewrite or options.scheme not in CALIBRATED:
+    if not options.rewrite or options.scheme not in catalog.CALIBRATED:
         return artifact, []
     path = workdir / "prepared.tflite"
     few = itertools.islice(_feeds(data) if data is not None else (), REWRITE_SAMPLES)
@@ -155,7 +145,7 @@ def _in_file(artifact: Artifact, feeds: Tensors) -> Tensors:
 
 
 def _calibrate(
-    artifact: Artifact, options: QuantizeOptions, data: Dataset | None
+    artifact: Artifact, options: QuantizeOptions, data: Samples | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The range of each tensor as the quantizer wants it, and what it was learnt from."""
     import numpy as np
@@ -178,7 +168,7 @@ def _calibrate(
     return ranges, {"samples": count, "calibration": data.source.words()}
 
 
-def _feeds(data: Dataset) -> Iterator[Tensors]:
+def _feeds(data: Samples) -> Iterator[Tensors]:
     for sample in data:
         yield sample.feeds
 
