@@ -279,6 +279,61 @@ def test_a_scale_that_something_else_reads_stays() -> None:
     assert rewritten(m.model(*m.ops[1].outputs, *m.ops[2].outputs), "affine")[0] == "MUL"
 
 
+def _windowed(first: str, padding: str) -> Model:
+    m = Maker(1, 6, 6, 4)
+    m.op(first, m.x, np.arange(1, 5, dtype=np.float32))
+    weights = np.ones((1, 3, 3, 8), np.float32)
+    size = 6 if padding == "SAME" else 4
+    m.op("DEPTHWISE_CONV_2D", m.ops[0].outputs[0], weights, np.zeros(8, np.float32),
+         shape=(1, size, size, 8), padding=padding, stride_w=1, stride_h=1,
+         depth_multiplier=2)  # fmt: skip
+    return m.model()
+
+
+@pytest.mark.parametrize(
+    ("first", "padding", "left"),
+    [("MUL", "SAME", 1), ("SUB", "VALID", 1), ("SUB", "SAME", 2), ("ADD", "SAME", 2)],
+)
+def test_a_shift_stays_in_front_of_a_padded_window(first: str, padding: str, left: int) -> None:
+    assert len(rewritten(_windowed(first, padding), "affine")) == left
+
+
+@pytest.mark.toolchain("edge")
+def test_scales_and_shifts_in_layers_compute_the_same(
+    toolchain: Callable[[str], Path], tmp_path: Path
+) -> None:
+    models = {"mul": _windowed("MUL", "SAME"), "sub": _windowed("SUB", "VALID")}
+    m = Maker(1, 6, 6, 4)
+    weights = floats(np.random.default_rng(0).standard_normal((5, 3, 3, 4)))
+    m.op("CONV_2D", m.x, weights, np.ones(5, np.float32), shape=(1, 4, 4, 5), padding="VALID",
+         stride_w=1, stride_h=1)  # fmt: skip
+    m.op("MUL", m.ops[-1].outputs[0], np.arange(1, 6, dtype=np.float32))
+    m.op("SUB", m.ops[-1].outputs[0], np.float32(0.5), fused_activation_function="RELU")
+    models["behind"] = m.model()
+    m = Maker(1, 6, 6, 4)
+    m.op("MUL", m.x, np.arange(1, 5, dtype=np.float32))
+    m.op("PAD", m.ops[0].outputs[0], ints([[0, 0], [1, 1], [1, 1], [0, 0]]), shape=(1, 8, 8, 4))
+    weights = floats(np.random.default_rng(1).standard_normal((8, 3, 3, 1)))
+    m.op("CONV_2D", m.ops[1].outputs[0], weights, np.ones(8, np.float32), shape=(1, 6, 6, 8),
+         padding="VALID", stride_w=1, stride_h=1)  # fmt: skip
+    models["grouped"] = m.model()
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    for name, model in models.items():
+        saving.save(model, tmp_path / "before" / f"{name}.tflite")
+    files = [tmp_path / "before" / f"{name}.tflite" for name in models]
+    notes = dict(run(toolchain("edge"), PREPARE, ROOT, *files))
+    assert [len(one) for one in notes.values()] == [1, 1, 1, 2]
+    after = {
+        path.stem: loading.load(Path(str(path).replace("before", "after"))).main.ops
+        for path in files
+    }
+    assert [op.name for op in after["mul"]] == ["DEPTHWISE_CONV_2D"]
+    assert [op.name for op in after["sub"]] == ["DEPTHWISE_CONV_2D"]
+    assert [op.label + op.activation for op in after["behind"]] == ["CONV_2DRELU"]
+    assert [op.name for op in after["grouped"]] == ["PAD", "DEPTHWISE_CONV_2D"]
+
+
 def test_padding_larger_than_half_the_window_is_not_mirrored() -> None:
     pads = ints([[0, 0], [2, 2], [2, 2], [0, 0]])
     model = chain(

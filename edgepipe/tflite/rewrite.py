@@ -40,8 +40,8 @@ TRIES = 40
 
 REWRITES = (
     "static_shapes", "activations", "softmax", "masks", "padding", "division", "neutral",
-    "constant_matmul", "normalization", "affine", "integer_forms", "channel_constants",
-    "transposes", "reshapes",
+    "constant_matmul", "depthwise", "normalization", "affine", "integer_forms",
+    "channel_constants", "transposes", "reshapes",
 )  # fmt: skip
 """Modules in `edgepipe.tflite.rewrites`, in the order in which they are applied."""
 

@@ -1,4 +1,4 @@
-"""Moves the scale and shift behind a normalization into the layers that read it."""
+"""Moves scales and shifts per channel into the weights of the layers around them."""
 
 from __future__ import annotations
 
@@ -10,98 +10,165 @@ from numpy.typing import NDArray
 
 from edgepipe.tflite import edit
 from edgepipe.tflite.graph import Graph, Model, Op, Tensor
-from edgepipe.tflite.pattern import constant, split_operands
+from edgepipe.tflite.pattern import constant
 from edgepipe.tflite.rewrite import Rewrite
 
 Vector = NDArray[np.float32]
 
+_LAYERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+
 
 class Affine(Rewrite):
-    """x * scale + shift, per channel, read by dense layers and 1x1 convolutions only.
+    """x * scale and x + shift, one number for each channel or one for all.
 
-    A layer normalization ends with a scale and a shift of its channels. In int8 each rounds all
-    numbers once more, and a channel with a large scale leaves few steps to the others; in the
-    weights behind them, neither is lost.
+    In int8 each rounds all numbers once more, and a channel with a large scale leaves few steps
+    to the others; in weights with a scale per channel, neither is lost.
+    1. Behind a layer without an activation that nothing else reads: into that layer
+       (layer scale of ConvNeXt, batch normalizations that were left).
+    2. In front of layers only: into those (scale and shift of a layer normalization, mean and
+       deviation of a picture). Not a shift in front of a padded window: the padding has none. A
+       scale passes a PAD, as zeros stay zeros.
     """
 
     name: ClassVar[str] = "affine"
-    says: ClassVar[str] = "scale and shift of normalizations went into the layers behind them"
+    says: ClassVar[str] = "scales and shifts per channel went into the layers around them"
 
     def places(self, graph: Graph) -> Iterator[Op]:
-        for op in graph.operators("MUL", "ADD"):
-            if op.activation == "NONE" and _vector(op) is not None and _layers(graph, op):
+        for op in graph.operators("MUL", "ADD", "SUB"):
+            if _affine(op) is not None and (_before(graph, op) or _behind(graph, op)):
                 yield op
 
     def rewrite(self, model: Model, graph: Graph, op: Op) -> bool:
-        operands, vector = split_operands(op), _vector(op)
-        if operands is None or vector is None:
+        parts = _affine(op)
+        if parts is None:
             return False
-        gone = [op]
-        scale = vector if op.name == "MUL" else np.ones_like(vector)
-        shift = vector if op.name == "ADD" else np.zeros_like(vector)
-        source = operands[0]
-        before = graph.producer(source)
-        if op.name == "ADD" and before is not None and _scales_alone(graph, before):
-            inner, factors = split_operands(before), _vector(before)
-            if inner is not None and factors is not None and factors.shape == vector.shape:
-                source, scale = inner[0], factors
-                gone.insert(0, before)
-        for layer in _layers(graph, op):
-            _absorb(layer, scale, shift)
-            layer.inputs[0] = source
-        edit.remove(graph, gone)
+        source, scale, shift = parts
+        before = _before(graph, op)
+        if before is not None:
+            _scale_outputs(before, scale, shift)
+            before.outputs = op.outputs
+            if before.options is not None and op.activation != "NONE":
+                before.options.fused_activation_function = op.activation
+        else:
+            layers = _behind(graph, op)
+            for layer in layers:
+                _scale_inputs(layer, scale, shift)
+            for reader in graph.consumers(op.outputs[0]):
+                reader.inputs[0] = source
+            if not layers:
+                return False
+        edit.remove(graph, [op])
         return True
 
 
-def _scales_alone(graph: Graph, op: Op) -> bool:
-    return op.name == "MUL" and op.activation == "NONE" and len(graph.consumers(op.outputs[0])) == 1
-
-
-def _vector(op: Op) -> Vector | None:
-    """The constant operand, one number for each channel."""
-    operands = split_operands(op)
-    if operands is None or operands[0].shape != op.outputs[0].shape or not operands[0].shape:
+def _affine(op: Op) -> tuple[Tensor, Vector, Vector] | None:
+    """What it is of, the scale and the shift, one for each channel."""
+    first, second = op.inputs
+    if first is None or second is None:
         return None
-    values = constant(operands[1])
-    channels = operands[0].shape[-1]
-    if values is None or values.dtype != np.float32 or values.size != channels:
+    if op.name != "SUB" and first.is_constant:
+        first, second = second, first
+    values, channels = constant(second), first.shape[-1:]
+    if first.is_constant or values is None or values.dtype != np.float32 or not channels:
         return None
-    return None if values.shape[-1:] != (channels,) else values.reshape(-1)
+    if first.shape != op.outputs[0].shape or values.size not in (1, channels[0]):
+        return None
+    if values.size > 1 and values.shape[-1:] != channels:
+        return None
+    vector = np.broadcast_to(values.reshape(-1), channels)
+    ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    if op.name == "MUL":
+        return first, vector, zeros
+    return first, ones, vector if op.name == "ADD" else -vector
 
 
-def _layers(graph: Graph, op: Op) -> list[Op]:
+def _before(graph: Graph, op: Op) -> Op | None:
+    """The layer that makes what is scaled, where that is for nothing else."""
+    source = next((one for one in op.reads() if not one.is_constant), None)
+    layer = graph.producer(source) if source is not None else None
+    if source is None or layer is None or not _is_layer(layer) or layer.activation != "NONE":
+        return None
+    alone = len(graph.consumers(source)) == 1 and source not in graph.outputs
+    return layer if alone and layer.options is not None else None
+
+
+def _behind(graph: Graph, op: Op) -> list[Op]:
     """The layers that read the result, none where something else reads it, too."""
     target = op.outputs[0]
-    readers = graph.consumers(target)
-    if target in graph.outputs or not all(_takes(reader, target) for reader in readers):
+    if op.activation != "NONE" or target in graph.outputs:
         return []
-    return readers
+    layers: list[Op] = []
+    for reader in graph.consumers(target):
+        through, read = [reader], target
+        if reader.name == "PAD" and op.name == "MUL" and reader.outputs[0] not in graph.outputs:
+            read = reader.outputs[0]
+            through = graph.consumers(read)
+        if not through or not all(_takes(one, read, op.name != "MUL") for one in through):
+            return []
+        layers += through
+    return layers
 
 
-def _takes(layer: Op, target: Tensor) -> bool:
-    if layer.name not in ("FULLY_CONNECTED", "CONV_2D") or layer.inputs[0] is not target:
+def _is_layer(layer: Op) -> bool:
+    if layer.name not in _LAYERS or layer.outputs[0].dtype != "float32":
         return False
     weights = constant(layer.inputs[1])
     bias = layer.inputs[2] if len(layer.inputs) > 2 else None
-    if weights is None or weights.dtype != np.float32 or weights.shape[-1] != target.shape[-1]:
+    if weights is None or weights.dtype != np.float32:
         return False
-    if bias is not None and constant(bias) is None:
-        return False
-    # A larger window would see the shift only inside of the picture, and not in its padding.
-    return layer.name == "FULLY_CONNECTED" or weights.shape[1:3] == (1, 1)
+    return bias is None or constant(bias) is not None
 
 
-def _absorb(layer: Op, scale: Vector, shift: Vector) -> None:
+def _takes(layer: Op, target: Tensor, shifted: bool) -> bool:
+    if not _is_layer(layer) or layer.inputs[0] is not target or target in layer.inputs[1:]:
+        return False
     weights = constant(layer.inputs[1])
-    bias = constant(layer.inputs[2]) if len(layer.inputs) > 2 else None
+    channels = target.shape[-1]
+    if weights is None or weights.shape[-1] % channels:
+        return False
+    if layer.name != "DEPTHWISE_CONV_2D" and weights.shape[-1] != channels:
+        return False  # grouped, or flattened on the way in
+    if layer.name == "FULLY_CONNECTED":
+        return True
+    return not shifted or weights.shape[1:3] == (1, 1) or layer.option("padding") == "VALID"
+
+
+def _scale_outputs(layer: Op, scale: Vector, shift: Vector) -> None:
+    weights, bias = _weights(layer)
+    if layer.name == "DEPTHWISE_CONV_2D":
+        scaled = weights * scale
+    else:
+        scaled = weights * scale.reshape(-1, *(1,) * (weights.ndim - 1))
+    _give(layer, scaled, bias * scale + shift)
+
+
+def _scale_inputs(layer: Op, scale: Vector, shift: Vector) -> None:
+    weights, bias = _weights(layer)
+    if layer.name == "DEPTHWISE_CONV_2D":
+        # Output channel c of multiplier m reads input channel c // m.
+        times = weights.shape[-1] // len(scale)
+        scale, shift = np.repeat(scale, times), np.repeat(shift, times)
+        added = (weights * shift).reshape(-1, weights.shape[-1]).sum(axis=0)
+    else:
+        added = (weights * shift).reshape(len(weights), -1).sum(axis=1)
+    _give(layer, weights * scale, bias + added)
+
+
+def _weights(layer: Op) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights and bias, wide enough that what is folded in is rounded once."""
+    weights = constant(layer.inputs[1])
     assert weights is not None
+    bias = constant(layer.inputs[2]) if len(layer.inputs) > 2 else None
+    channels = weights.shape[-1] if layer.name == "DEPTHWISE_CONV_2D" else len(weights)
+    given = np.zeros(channels) if bias is None else bias.reshape(-1).astype(np.float64)
+    return weights.astype(np.float64), given
+
+
+def _give(layer: Op, weights: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
     name = layer.outputs[0].name
-    wide = weights.astype(np.float64)
-    added = (wide * shift).reshape(len(weights), -1).sum(axis=1)
-    total = added if bias is None else bias.astype(np.float64) + added
     layer.inputs[1:] = [
-        Tensor.constant(f"{name}_weights", (wide * scale).astype(np.float32)),
-        Tensor.constant(f"{name}_bias", total.astype(np.float32)),
+        Tensor.constant(f"{name}_weights", weights.astype(np.float32)),
+        Tensor.constant(f"{name}_bias", bias.astype(np.float32)),
     ]
 
 
