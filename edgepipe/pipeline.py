@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -267,7 +268,9 @@ def _merit(candidate: Candidate) -> tuple[float, ...]:
     where timed, then fewest ops; the first of equals wins."""
     trial = candidate.trial
     near = -((trial.quantized_db or 0.0) // CLEARLY_NEARER_DB)
-    return (near, trial.inserted, trial.latency_ms or 0.0, trial.ops if trial.inserted else 0)
+    untimed = trial.reason.startswith(UNTIMED)
+    milliseconds = math.inf if untimed else trial.latency_ms or 0.0
+    return (near, trial.inserted, milliseconds, trial.ops if trial.inserted else 0)
 
 
 def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:
