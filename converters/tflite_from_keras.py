@@ -30,6 +30,9 @@ class TfliteFromKerasOptions(Options):
     select_tf_ops: bool = option(
         False, "allow TensorFlow's own operators, which need the Flex runtime on the device"
     )
+    unroll: bool = option(
+        False, "recurrent Keras layers step by step: a loop stays in float (int8 sets this)"
+    )
 
 
 class TfliteFromKeras(Stage):
@@ -62,15 +65,15 @@ class TfliteFromKeras(Stage):
             if options.select_tf_ops:
                 converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS, ops.SELECT_TF_OPS]
 
-        path, signature = convert(artifact, workdir, configure)
+        path, signature = convert(artifact, workdir, configure, options.unroll)
         return Product(path, signature)
 
 
 def convert(
-    artifact: Artifact, workdir: Path, configure: Callable[[Any], None]
+    artifact: Artifact, workdir: Path, configure: Callable[[Any], None], unroll: bool
 ) -> tuple[Path, Signature]:
     """The file and its ends; `configure` sets what is to be set on the converter."""
-    static = open_static(artifact)
+    static = open_static(artifact, unroll)
     folder = workdir / "saved_model"
     _save(static, folder)
     content = bytearray(_convert(folder, configure))

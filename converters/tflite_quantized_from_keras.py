@@ -54,7 +54,7 @@ class TfliteQuantizedFromKeras(Stage):
     sources: ClassVar[tuple[Format, ...]] = tflite_from_keras.TfliteFromKeras.sources
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "keras"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 3
     options: ClassVar[type[Options]] = ConverterOptions
     preload: ClassVar[tuple[str, ...]] = tflite_from_keras.TfliteFromKeras.preload
 
@@ -91,7 +91,11 @@ class TfliteQuantizedFromKeras(Stage):
                     raise StageFailed(f"{options.scheme} needs samples to calibrate on")
                 converter.representative_dataset = samples
 
-        path, signature = tflite_from_keras.convert(artifact, workdir, configure)
+        path, signature = tflite_from_keras.convert(
+            artifact, workdir, configure, self.learns(options)
+        )
+        if options.scheme == "int8":
+            import_module("edgepipe.quantization.integer_islands").close(path)
         notes = import_module("edgepipe.quantization.integer_check").check(
             path, options.scheme, options.ends(), options.allow_float
         )

@@ -35,6 +35,8 @@ def applied(request: Request) -> Request:
     }
     for stage in catalog.stages():
         known = stage.options.names()
+        if "unroll" in known and request.precision in catalog.CALIBRATED:
+            merged.setdefault(stage.name, {}).setdefault("unroll", True)
         if "scheme" not in known:
             continue
         values = {name: value for name, value in said.items() if name in known}

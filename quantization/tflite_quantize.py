@@ -68,7 +68,7 @@ class TfliteQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
     options: ClassVar[type[Options]] = QuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 
@@ -93,7 +93,7 @@ class TfliteQuantize(Stage):
     def run_on(
         self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
     ) -> Product:
-        from . import aeq_recipe, integer_check, recipe
+        from . import aeq_recipe, integer_check, integer_islands, recipe
 
         notes = []
         artifact, rewritten = _prepared(artifact, options, workdir, data)
@@ -113,6 +113,9 @@ class TfliteQuantize(Stage):
         content = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
         path = workdir / "model.tflite"
         path.write_bytes(content)
+        closed = integer_islands.close(path) if options.scheme == "int8" else 0
+        if closed:
+            notes.append(f"{closed} operators that the quantizer left in float are integers")
         allow_float = options.allow_float or bool(options.float_layers)
         notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
         recipe.write(workdir, self.name, options, facts)

@@ -34,8 +34,20 @@ save("cnn.tflite", keras.Model(x, y))
 x = keras.Input(batch_shape=(1, 16), name="x")
 save("sine.tflite", keras.Model(x, L.Dense(4)(keras.ops.sin(L.Dense(8)(x)))))
 x = keras.Input(batch_shape=(1, 8, 8, 3), name="x")
-y = L.LeakyReLU(0.1)(L.Conv2D(4, 3)(x))
-save("leaky.tflite", keras.Model(x, y))
+y = keras.ops.square(L.Conv2D(4, 3)(x))
+save("square.tflite", keras.Model(x, y))
+import keras.ops as K
+for name, form in {
+    "exp": lambda y: K.exp(y * 0.3), "elu": L.Activation("elu"), "flip": lambda y: K.flip(y, 1),
+    "tile": lambda y: K.tile(y, (1, 2)), "log": lambda y: K.log(K.relu(y) + 1.5),
+}.items():
+    x = keras.Input(batch_shape=(1, 16), name="x")
+    save(name + ".tflite", keras.Model(x, L.Dense(4)(form(L.Dense(8)(x)))))
+x = keras.Input(batch_shape=(1, 16), name="x")
+class Argmax(L.Layer):
+    def call(self, y):
+        return tf.argmax(y, -1, output_type=tf.int32)
+save("argmax.tflite", keras.Model(x, Argmax()(L.Dense(8)(x))))
 x = keras.Input(batch_shape=(1, 4), name="x")
 d = L.Dense(8, kernel_initializer="ones", use_bias=False)(x)
 save("lost.tflite", keras.Model(x, d * np.float32([1e4, 1, 1, 1, 1, 1, 1, 1])))
@@ -154,13 +166,41 @@ def test_what_the_quantizer_lacks_is_said_otherwise_first(
 ) -> None:
     arguments: dict[str, Any] = {"precision": "int8", "calibration": images}
     raw = {"tflite_quantize": {"rewrite": False}}
-    with pytest.raises(NoRouteLeft, match="LEAKY_RELU"):
-        edgepipe.convert(models / "leaky.tflite", **arguments, options=raw, out=tmp_path / "raw")
-    result = edgepipe.convert(models / "leaky.tflite", **arguments, out=tmp_path / "made")
+    with pytest.raises(NoRouteLeft, match="SQUARE"):
+        edgepipe.convert(models / "square.tflite", **arguments, options=raw, out=tmp_path / "raw")
+    result = edgepipe.convert(models / "square.tflite", **arguments, out=tmp_path / "made")
     assert any(note.startswith("integer_forms") for note in steps_of(result)[0]["notes"])
     assert sorted(item.name for item in result.folder.iterdir()) == [
         "model_float32.tflite", "model_int8.tflite", "recipe.toml", "report.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("exp", "EXP"),
+        ("elu", "ELU"),
+        ("flip", "REVERSE_V2"),
+        ("tile", "TILE"),
+        ("log", "LOG"),
+        ("argmax", "ARG_MAX"),
+    ],
+)
+def test_operators_with_int8_kernels_are_integers(
+    models: Path, tmp_path: Path, name: str, operator: str
+) -> None:
+    """The quantizer leaves each of these in float."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(80, 16)).astype(np.float32))
+    result = edgepipe.convert(
+        models / f"{name}.tflite",
+        precision="int8",
+        calibration=tmp_path / "x.npy",
+        out=tmp_path / "out",
+    )
+    main = reader.read(result.model).main
+    [kind] = {main.tensors[op.inputs[0]].dtype for op in main.operators if op.name == operator}
+    assert kind == "int8"
+    assert not {"QUANTIZE", "DEQUANTIZE"} & {op.name for op in main.operators}
 
 
 def test_a_result_below_the_limit_is_not_delivered(

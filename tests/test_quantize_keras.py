@@ -27,6 +27,9 @@ z, a = keras.Input((4,), name="z"), keras.Input((8, 8, 3), name="a")
 y = L.GlobalAveragePooling2D()(L.Conv2D(8, 3, activation="relu")(a))
 y = L.Dense(5, name="scores")(L.Concatenate()([y, L.Dense(4)(z)]))
 keras.Model([z, a], [y, L.Dense(2, name="box")(z)]).save("two.keras")
+s = keras.Input((6, 3), name="s")
+y = L.Bidirectional(L.GRU(5, return_sequences=True))(s)
+keras.Model(s, L.Dense(2)(L.LSTM(5)(y))).save("recurrent.keras")
 x = keras.Input((8, 8, 3), name="x")
 y = L.Dense(5)(L.GlobalAveragePooling2D()(L.Conv2D(8, 3, activation="relu")(x)))
 keras.Model(x, y).save("cnn.keras")
@@ -119,6 +122,16 @@ def test_images_calibrate_a_toolchain_that_reads_none(models: Path, tmp_path: Pa
     )
     chosen = next(item for item in result.report["routes"] if item["status"] == "chosen")
     assert "calibrated on 10 samples (TFLiteConverter's min-max)" in chosen["steps"][-1]["notes"]
+
+
+@pytest.mark.parametrize("route", [ROUTE, "tflite-converter+aeq"])
+def test_recurrent_layers_become_integers_step_by_step(
+    models: Path, tmp_path: Path, route: str
+) -> None:
+    arguments: dict[str, Any] = {"calibration": "random", "route": route, "out": tmp_path}
+    result = edgepipe.convert(models / "recurrent.keras", precision="int8", min_sqnr=1, **arguments)
+    ops = reader.read(result.model).ops()
+    assert "WHILE" not in ops and ops["FULLY_CONNECTED"] >= 18
 
 
 def test_an_operator_without_integers_is_refused(models: Path, tmp_path: Path) -> None:

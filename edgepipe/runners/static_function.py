@@ -15,6 +15,7 @@ from edgepipe.inputs import words
 from edgepipe.runners.feeding import cast, pick
 from edgepipe.runners.keras_loading import tensorflow
 from edgepipe.runners.keras_model import dtype_of, open_keras, shape_of
+from edgepipe.runners.keras_unrolling import unroll
 from edgepipe.runners.saved_function import open_saved_model
 
 if TYPE_CHECKING:
@@ -60,10 +61,15 @@ class StaticFunction:
         return sum(_bytes_of(variable) for variable in self.concrete.graph.variables)
 
 
-def open_static(artifact: Artifact) -> StaticFunction:
+def open_static(artifact: Artifact, unrolled: bool = False) -> StaticFunction:
     """Load the model of an artifact and trace it with the shapes that its signature fixes."""
-    saved = artifact.format is Format.SAVED_MODEL
-    model = open_saved_model(artifact) if saved else open_keras(artifact)
+    model: Model
+    if artifact.format is Format.SAVED_MODEL:
+        model = open_saved_model(artifact)
+    else:
+        model = opened = open_keras(artifact)
+        if unrolled:
+            unroll(opened.model)
     inputs = tuple(replace(port, tensor="", permutation=None) for port in artifact.ends().inputs)
     concrete = trace(model, inputs)
     outputs = tuple(
