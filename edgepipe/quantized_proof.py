@@ -13,6 +13,9 @@ from edgepipe.proof import Proof
 from edgepipe.session import Session
 from edgepipe.store import key as store_key
 
+REVISION = 2
+"""Raised when `quantized_verify` would judge the same outputs otherwise."""
+
 
 def prove(session: Session, before: Artifact, after: Artifact) -> tuple[Proof, bool]:
     """On samples that nothing was learnt from; on noise only where nothing was learnt at all."""
@@ -23,7 +26,7 @@ def prove(session: Session, before: Artifact, after: Artifact) -> tuple[Proof, b
     key = store_key(
         {
             "step": "quantized proof",
-            "revision": PROOF_REVISION,
+            "revision": [PROOF_REVISION, REVISION],
             "before": making.outputs_key(session, before, samples),
             "after": making.outputs_key(session, after, samples),
             "tolerance": vars(tolerance),

@@ -27,6 +27,8 @@ INTEGERS_AGREE = 0.9
 STEPS = 8
 """An index of an output with fewer steps of the common scale than this is hardly told apart."""
 LEVELS = 255
+_PROBABILITY_STEPS = {"int8": 1 / 256, "uint8": 1 / 256, "int16": 1 / 32768}
+"""LiteRT's softmax and sigmoid have these scales, whatever their values are (activations.cc)."""
 WIDEST = 256
 """Axes with more indices are places, not kinds of values."""
 
@@ -36,7 +38,9 @@ class _Column:
     """What is summed up of one output."""
 
     name: str
+    step: float = 0.0
     signal: float = 0.0
+    least_noise: float = 0.0
     noise: float = 0.0
     product: float = 0.0
     other: float = 0.0
@@ -80,6 +84,8 @@ class _Column:
             total = rows.sum(-1)
             self.probabilities &= bool((rows >= 0).all() and np.abs(total - 1).max() < 1e-3)
             if self.probabilities:
+                exact = np.rint(a / self.step) * self.step if self.step else a
+                self.least_noise += float(np.sum(np.square(a - exact)))
                 given = others.sum(-1)
                 self.sums = [min(self.sums[0], given.min()), max(self.sums[1], given.max())]
 
@@ -102,7 +108,8 @@ class _Column:
             if agreement is not None and agreement < INTEGERS_AGREE:
                 failures.append(f"the same integer in only {agreement:.1%} of all places")
         elif db < tolerance.sqnr_db:
-            failures.append(f"{db:.1f} dB, expected at least {tolerance.sqnr_db:g} dB")
+            why = self._too_small(tolerance)
+            failures.append(f"{db:.1f} dB, expected at least {tolerance.sqnr_db:g} dB{why}")
         if agreement is not None and agreement < tolerance.argmax_agreement:
             failures.append(
                 f"the same largest element in only {agreement:.1%} of all rows,"
@@ -112,6 +119,17 @@ class _Column:
         length = math.sqrt(self.signal * self.other)
         cosine = self.product / length if length else None
         return OutputProof(self.name, db, error, agreement, tuple(failures), cosine)
+
+    def _too_small(self, tolerance: Tolerance) -> str:
+        """Where not even an exact result could be better: a softmax has a fixed step in int8."""
+        best = _db(self.signal, self.least_noise)
+        if not self.probabilities or not self.step or best >= tolerance.sqnr_db:
+            return ""
+        return (
+            f"; its probabilities are so small that exact ones would have {best:.1f} dB in steps of"
+            f" {self.step:g}: judge it on real samples, or leave the softmax in float (--io float32"
+            " -O tflite_quantize.float_layers=PATTERN)"
+        )
 
     def notes(self) -> list[str]:
         """Invariants of the float output that the integers can't keep, or did not."""
@@ -143,7 +161,10 @@ def compare(
     labels: Sequence[int] = (),
 ) -> Proof:
     """Judge the candidate over all samples; in both the last sample is the first one again."""
-    columns = {port.name: _Column(port.name) for port in ends.outputs}
+    columns = {
+        port.name: _Column(port.name, _PROBABILITY_STEPS.get(port.dtype, 0.0))
+        for port in ends.outputs
+    }
     score = _Score()
     first: Tensors | None = None
     last: Tensors = {}
