@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepipe.errors import OptionError
 
-REVISION = 5
+REVISION = 6
 """Raised when `verify` would judge the same outputs otherwise."""
 PERFECT_DB = 200.0
 """Stands for no error at all, so that a figure can be printed, compared and kept as JSON."""

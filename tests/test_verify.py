@@ -307,6 +307,23 @@ def test_an_element_that_hardly_moves_is_measured_by_what_it_does() -> None:
     assert prove(runs(y), runs(y + 0.015 * noise(5, 1, 6, seed=3))).proven
 
 
+@pytest.mark.parametrize("rows", [1, 31, 300])
+def test_small_scores_are_not_hidden_by_large_boxes(rows: int) -> None:
+    """Scores of random samples are all near zero: garbage is 80 dB below the boxes."""
+    boxes, scores = 640 * np.abs(noise(5, 1, rows, 4)), 0.03 * np.abs(noise(5, 1, rows, 2, seed=1))
+    reference = runs(np.concatenate([boxes, scores], -1))
+    for other in (0 * scores, scores[..., ::-1]):
+        assert refused(reference, runs(np.concatenate([boxes, other], -1)), "is lost beside larger")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1, 1), (1, 50, 64)])
+def test_what_is_the_same_on_all_samples_hides_no_change(shape: tuple[int, ...]) -> None:
+    table, change = 300 * (1 + np.abs(noise(*shape))), 0.3 * noise(5, *shape, seed=1)
+    reference, candidate = runs(table + change), runs(table + 0 * change)
+    assert refused(reference, candidate, "what the samples change in it is lost")
+    assert prove(runs(table + change), runs((table + change) * np.float32(1 + 1e-5))).proven
+
+
 def test_what_passes_but_loses_more_than_float_does_is_noted() -> None:
     y = noise(4, 1, 100)
     proof = prove(runs(y), runs(y + 5e-4 * noise(4, 1, 100, seed=1)), argmax_agreement=0)
