@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepipe import catalog, delivery, given_data, inputs, making, pipeline, toolchain
+from edgepipe import (
+    catalog,
+    delivery,
+    given_data,
+    input_ranges,
+    inputs,
+    making,
+    pipeline,
+    toolchain,
+)
 from edgepipe.artifact import Artifact, Format
 from edgepipe.data.survey import Survey
 from edgepipe.errors import EdgepipeError, InputError, NoRouteLeft
@@ -102,9 +111,9 @@ def run(request: Request, listener: Listener) -> Result:
         warnings = _warnings(source)
         for text in warnings:
             listener.note(text)
-        source, open_ends = _described(session, source, request, found[0])
+        source, strange = _described(session, source, request, found[0])
         looked = _look_at_data(session, source, request)
-        for text in (*open_ends, *_guessed_ranges(source, session.samples), *looked):
+        for text in (*strange, *looked):
             warnings.append(text)
             listener.note(text)
         account = Account(request, source, (), (), 0.0, warnings)
@@ -141,7 +150,7 @@ def _session(request: Request, store: Store, listener: Listener) -> Session:
 def _described(
     session: Session, source: Artifact, request: Request, route: Route
 ) -> tuple[Artifact, list[str]]:
-    """The source with every input's shape fixed, and what stays open in the file all the same."""
+    """The source with every input's shape fixed, and what stays open or is a guess."""
     specs = [inputs.parse(text) for text in request.inputs]
     session.listener.step_started(route.name, "read", str(source.format))
     described = making.describe(session, source, lambda: pipeline.warm_first(session, route))
@@ -160,7 +169,8 @@ def _described(
         for port in described.signature.inputs
         if not route.stages and port.shape is not None and not port.fixed
     ]
-    return making.with_ranges(session, source.with_signature(pinned)), open_ends
+    bounded, guesses = input_ranges.bound(session, source.with_signature(pinned))
+    return bounded, [*open_ends, *guesses]
 
 
 def _look_at_data(session: Session, source: Artifact, request: Request) -> list[str]:
@@ -178,16 +188,6 @@ def _look_at_data(session: Session, source: Artifact, request: Request) -> list[
     if request.calibration and request.precision == "float32":
         warnings.append("--calibration is not used: nothing is quantized for float32")
     return list(dict.fromkeys(warnings))
-
-
-def _guessed_ranges(source: Artifact, samples: SampleSource) -> list[str]:
-    """A proof on made-up integers says little where nothing tells which ones the model takes."""
-    return [
-        f"nothing says which values input {port.name!r} ({port.dtype}) takes: the proofs feed it"
-        f" flags, small numbers and up to a million; give real ones with --samples"
-        for port in source.ends().inputs
-        if samples.data is None and port.unbounded
-    ]
 
 
 def _warnings(source: Artifact) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgepipe import __version__, catalog, given_data, summary
 from edgepipe.artifact import Artifact, Port, Signature
-from edgepipe.errors import BrokenOutput, EdgepipeError, StageError, StageFailed
+from edgepipe.errors import BrokenOutput, EdgepipeError, StageFailed
 from edgepipe.identify import identify
 from edgepipe.learning import data_of
 from edgepipe.proof import REVISION as PROOF_REVISION
@@ -78,39 +78,6 @@ def describe(session: Session, artifact: Artifact, ahead: Ahead = nothing_ahead)
 
     entry = session.fetch(store_key(parts), make, f"description of {artifact.path.name}")
     return Description.from_json(entry.facts)
-
-
-def with_ranges(session: Session, artifact: Artifact) -> Artifact:
-    """The artifact with `high` on wide integer inputs that it takes only some numbers for."""
-    wide = [port.name for port in artifact.ends().inputs if port.unbounded]
-    if not wide or session.samples.data is not None:
-        return artifact
-    samples = session.samples.key(artifact.ends())
-    runner = catalog.runner(artifact.format)
-
-    def ask(folder: Path) -> dict[str, Any]:
-        try:
-            answer = session.call(
-                runner.toolchain,
-                "edgepipe.index_range:probe",
-                session.log(f"ranges-{artifact.format}"),
-                artifact=artifact.to_json(),
-                names=wide,
-                feeds=str(feeds_file(session, artifact.ends(), samples)),
-            )
-        except StageError:  # It died of a number: flags are all that is safe.
-            return dict.fromkeys(wide, 2)
-        return dict(answer.value)
-
-    key = outputs_key(session, artifact, samples)
-    entry = session.fetch(
-        store_key({"step": "ranges", "of": key}), ask, f"ranges of {artifact.path.name}"
-    )
-    inputs = tuple(
-        replace(port, high=entry.facts[port.name]) if port.name in wide else port
-        for port in artifact.ends().inputs
-    )
-    return artifact.with_signature(Signature(inputs, artifact.ends().outputs))
 
 
 def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Made:

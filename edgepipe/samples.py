@@ -41,7 +41,7 @@ class SampleSource:
         if self.data is not None:
             return self.data.key(signature)
         ends = [(port.name, port.given_shape(), port.dtype, port.high) for port in signature.inputs]
-        source = f"seed {self.seed} revision 4"
+        source = f"seed {self.seed} revision 5"
         return hashlib.sha256(json.dumps([ends, source, MOST]).encode()).hexdigest()
 
     def make(self, signature: Signature) -> list[Tensors]:
@@ -116,16 +116,19 @@ def _integers(
 WIDENING = ((0, 2), (0, 11), (-100, 1001), (0, 32_768), (-1_000_000, 1_000_001))
 """What integers are fed that nothing bounds, by sample: flags first, then more and more, since a
 product that a converter narrowed to 32 bits is wrong from some size on only."""
+ASKED = 1_000_000
+"""The largest number that a model is asked whether it takes it."""
 
 
 def bounds(port: Port, number: int) -> tuple[int, int]:
     """Where no table bounds them, bytes are pixels, and wider integers of several ranges."""
     import numpy as np
 
-    if port.high is not None:
+    if port.high is not None and port.high != ASKED + 1:
         return 0, port.high
     if port.dtype in ("uint8", "int8") or port.dtype.startswith("float"):
         return {"uint8": (0, 256)}.get(port.dtype, (-128, 128))
     limits = np.iinfo(port.dtype)
     low, high = WIDENING[number]
-    return max(low, int(limits.min)), min(high, int(limits.max) + 1)
+    least = int(limits.min) if port.high is None else 0  # Bounded below only.
+    return max(low, least), min(high, int(limits.max) + 1)

@@ -12,6 +12,7 @@ import edgepipe
 from edgepipe import index_range
 from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.runner import Description, Runner
+from edgepipe.samples import ASKED
 
 MODULES = """
 import torch
@@ -32,6 +33,21 @@ class Table(torch.nn.Module):
 class Mask(torch.nn.Module):
     def forward(self, x, length):
         return x * (torch.arange(12) < length).float()
+
+class Clamped(Table):
+    def forward(self, ids):
+        return self.table(ids.clamp(max=776)).sum(1)
+
+class Summed(Table):
+    def forward(self, a, b):
+        return self.table(a + b).sum(1)
+
+class Deadly(torch.nn.Module):
+    def forward(self, ids, count):
+        if not torch.compiler.is_compiling() and int(count.max()) > 50000:
+            import os
+            os.abort()
+        return (ids * 1000003 % 97).float() + count.float()
 """
 pytestmark = pytest.mark.toolchain("torch", "onnx2tf", "edge", "litert-torch")
 
@@ -72,6 +88,26 @@ def test_a_length_is_fed_flags_and_large_numbers(code: Path, tmp_path: Path) -> 
     assert result.sqnr_db is not None and result.sqnr_db > 100
 
 
+def test_a_table_behind_a_clamp_is_not_read_below_zero(code: Path, tmp_path: Path) -> None:
+    result = convert(code, tmp_path, "Clamped", "ids=1x5:int64")
+    assert result.sqnr_db is not None and result.sqnr_db > 100
+    assert any("up to a million;" in text for text in result.report["warnings"])
+
+
+def test_indices_that_are_added_stay_in_the_table_together(code: Path, tmp_path: Path) -> None:
+    result = convert(code, tmp_path, "Summed", "a=1x5:int64", "b=1x5:int64")
+    highs = [port["high"] for port in result.report["source"]["signature"]["inputs"]]
+    assert highs == [389, 389]
+    assert result.sqnr_db is not None and result.sqnr_db > 100
+
+
+def test_a_number_that_kills_the_model_leaves_other_inputs_wide(code: Path, tmp_path: Path) -> None:
+    result = convert(code, tmp_path, "Deadly", "ids=1x6:int64", "count=1x6:int64", explore=True)
+    trials = {item["route"]: item for item in result.report["routes"]}
+    assert trials["dynamo+onnx2tf"]["status"] == "failed"
+    assert any("'count'" in text and "died" in text for text in result.report["warnings"])
+
+
 class Picky(Runner):
     """Takes numbers below a limit."""
 
@@ -100,11 +136,13 @@ def test_the_first_number_that_is_refused_is_found(limit: int, dtype: str) -> No
     runner = Picky(artifact)
     runner.limit = limit
     sample = {"n": np.zeros((1, 2), dtype)}
-    assert index_range._first_refused(runner, sample, port) == limit
+    found = index_range._range(runner, sample, port, ASKED)
+    assert found == {"high": limit, "refuses": True}
 
 
 def test_a_model_that_takes_all_numbers_of_its_type_is_not_bounded() -> None:
     port = Port("n", (1, 2), "int16")
     runner = Picky(Artifact(Path(), Format.ONNX, "", Signature((port,), ())))
     runner.limit = 1 << 40
-    assert index_range._first_refused(runner, {"n": np.zeros((1, 2), "int16")}, port) is None
+    sample = {"n": np.zeros((1, 2), "int16")}
+    assert index_range._range(runner, sample, port, ASKED)["high"] is None
