@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepipe.tflite import edit, loading, saving
-from edgepipe.tflite.graph import Graph, Model, Op, Tensor
+from edgepipe.tflite.graph import Graph, Model, Op, Quantization, Tensor
 
 MOVING = {
     "REVERSE_V2", "TILE", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SQUEEZE",
@@ -35,6 +35,8 @@ def close(path: Path) -> int:
 
 
 def _close(model: Model, graph: Graph, op: Op) -> bool:
+    if op.name == "CAST":
+        return _cast_to_integers(graph, op)
     if op.name not in MOVING | OWN_SCALE | CHOOSING:
         return False
     place = 1 if op.name == "SPLIT" else 0
@@ -60,6 +62,19 @@ def _close(model: Model, graph: Graph, op: Op) -> bool:
         if made is not None and _same_scale(made, wanted) and wanted not in graph.outputs:
             edit.replace(model, graph, wanted, made)
             edit.remove(graph, [reader])
+    return True
+
+
+def _cast_to_integers(graph: Graph, op: Op) -> bool:
+    """Truths as the numbers 0 and 1 in int8: what is quantized next only gives them its scale."""
+    given, result = op.inputs[0], op.outputs[0]
+    readers = graph.consumers(result)
+    if given is None or given.dtype != "bool" or result.dtype != "float32":
+        return False
+    if not readers or result in graph.outputs or any(one.name != "QUANTIZE" for one in readers):
+        return False
+    result.dtype, result.quantization = "int8", Quantization((1.0,), (0,))
+    op.options = None  # They repeat the types; the kernel reads those of the tensors.
     return True
 
 

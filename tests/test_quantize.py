@@ -39,6 +39,7 @@ save("square.tflite", keras.Model(x, y))
 import keras.ops as K
 for name, form in {
     "exp": lambda y: K.exp(y * 0.3), "elu": L.Activation("elu"), "flip": lambda y: K.flip(y, 1),
+    "cast": lambda y: K.cast(K.not_equal(y, y * 0.5 + 1), "float32") * y,
     "tile": lambda y: K.tile(y, (1, 2)), "log": lambda y: K.log(K.relu(y) + 1.5),
 }.items():
     x = keras.Input(batch_shape=(1, 16), name="x")
@@ -180,6 +181,7 @@ def test_what_the_quantizer_lacks_is_said_otherwise_first(
     [
         ("exp", "EXP"),
         ("elu", "ELU"),
+        ("cast", "CAST"),
         ("flip", "REVERSE_V2"),
         ("tile", "TILE"),
         ("log", "LOG"),
@@ -198,9 +200,13 @@ def test_operators_with_int8_kernels_are_integers(
         out=tmp_path / "out",
     )
     main = reader.read(result.model).main
-    [kind] = {main.tensors[op.inputs[0]].dtype for op in main.operators if op.name == operator}
-    assert kind == "int8"
-    assert not {"QUANTIZE", "DEQUANTIZE"} & {op.name for op in main.operators}
+    [kinds] = {
+        (main.tensors[op.inputs[0]].dtype, main.tensors[op.outputs[0]].dtype)
+        for op in main.operators
+        if op.name == operator
+    }
+    assert "int8" in kinds and "float32" not in kinds
+    assert "DEQUANTIZE" not in result.report["routes"][0]["steps"][-1]["summary"]["by_type"]
 
 
 def test_a_result_below_the_limit_is_not_delivered(
