@@ -68,7 +68,7 @@ class TfliteQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 6
+    revision: ClassVar[int] = 7
     options: ClassVar[type[Options]] = QuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 
@@ -131,11 +131,16 @@ def _prepared(
     """The model said so that the quantizer can do it, and what was changed; itself if nothing."""
     from edgepipe.tflite import rewrite
 
+    from . import int16_forms
+
     if not options.rewrite or options.scheme not in catalog.CALIBRATED:
         return artifact, []
     path = workdir / "prepared.tflite"
     few = itertools.islice(_feeds(data) if data is not None else (), REWRITE_SAMPLES)
     notes = rewrite.prepare(artifact.path, path, [_in_file(artifact, feeds) for feeds in few])
+    said = int16_forms.rewrite(path) if options.scheme == "int16x8" else 0
+    if said:
+        notes.append(f"int16_forms: squared differences became products ({said}x)")
     return replace(artifact, path=path), notes
 
 
