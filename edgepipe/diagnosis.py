@@ -83,7 +83,7 @@ def _quantized(
     model: str | Path, folder: Path, listener: Listener, arguments: dict[str, Any]
 ) -> tuple[Path, Path, tuple[Signature, Signature]]:
     """The float TFLite and the int8 one, made as `convert` makes them."""
-    said = {"precision": "int8", "min_sqnr": FORGIVING_DB, **arguments}
+    said = {"precision": "int8", "min_sqnr": FORGIVING_DB, "repair": "off", **arguments}
     result = api.convert(model, out=folder, listener=listener, **said)
     written = {item["path"]: item["signature"] for item in result.report["outputs"]}
     before, after = folder / "model_float32.tflite", result.model

@@ -27,6 +27,8 @@ SETTABLE = (
     "held_out",
     "io",
     "calibration_method",
+    "repair",
+    "repair_budget",
     "allow_float",
     "recipe",
     "seed",

@@ -17,6 +17,9 @@ OPTIONS = {
     "io": "io",
     "calibration_method": "method",
     "allow_float": "allow_float",
+    "repair": "repair",
+    "repair_budget": "repair_seconds",
+    "min_sqnr": "limit_db",
 }
 """Field of the request -> option of a stage."""
 
@@ -29,9 +32,9 @@ def applied(request: Request) -> Request:
         return request
     merged = {name: dict(values) for name, values in request.options.items()}
     said = {
-        option: getattr(request, field)
+        option: value
         for field, option in OPTIONS.items()
-        if getattr(request, field)
+        if (value := getattr(request, field)) is not None and value != "" and value is not False
     }
     for stage in catalog.stages():
         known = stage.options.names()

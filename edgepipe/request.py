@@ -38,6 +38,8 @@ class Request:
     io: str = ""
     calibration_method: str = ""
     allow_float: bool = False
+    repair: str = ""
+    repair_budget: float | None = None
     recipe: str | Path | None = None
     seed: int = 0
     weights: str | Path | None = None

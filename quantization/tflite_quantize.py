@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgepipe import catalog
 from edgepipe.artifact import Artifact, Format, Port, Signature
-from edgepipe.errors import BrokenOutput, OptionError, StageFailed
+from edgepipe.errors import BrokenOutput, OptionError
 from edgepipe.runner import to_file_layout
 from edgepipe.stage import Options, Product, Stage, option
 
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from edgepipe.learning import Written
     from edgepipe.runner import Tensors
 
+    from .quantizing import Quantizing
+
     Samples = Dataset | Written
 
+REPAIR_SAMPLES = 8
+"""Calibration samples on which the tries of a repair are judged."""
 REWRITE_SAMPLES = 3
 """On which each rewrite is proven; every one of them is run for each."""
 
@@ -52,6 +56,11 @@ class QuantizeOptions(Options):
     int16_layers: tuple[str, ...] = option((), "Patterns of layers with int16 activations.")
     rewrite: bool = option(True, "Say the model first so that it quantizes well.")
     allow_float: bool = option(False, "Accept operators that stay in float.")
+    repair: Literal["auto", "off", "always"] = option(
+        "auto", "Try to lose less: where the limit isn't reached, never, or always."
+    )
+    limit_db: float = option(20.0, "What a repair aims at, in decibels.")
+    repair_seconds: float = option(240.0, "Longest time for a repair.")
 
     def ends(self) -> str:
         """The type that inputs and outputs shall have."""
@@ -93,29 +102,28 @@ class TfliteQuantize(Stage):
     def run_on(
         self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
     ) -> Product:
-        from . import aeq_recipe, integer_check, integer_islands, recipe
+        from . import integer_check, recipe
+        from .quantizing import Quantizing
 
         notes = []
         artifact, rewritten = _prepared(artifact, options, workdir, data)
         notes += rewritten
-        ranges: dict[str, Any] | None = None
+        quantizing = Quantizing(artifact, None if data is None else lambda: _feeds(data))
+        path = quantizing.write(options, workdir / "model.tflite")
         facts: dict[str, Any] = {}
-        if options.scheme in catalog.CALIBRATED:
-            ranges, facts = _calibrate(artifact, options, data)
-            notes.append(f"calibrated on {facts['samples']} samples ({options.method})")
-            notes.extend(data.problems[:3] if data is not None else ())
-            if data is not None and data.source.random:
+        if data is not None and options.scheme in catalog.CALIBRATED:
+            options, repaired = _repaired(quantizing, options, workdir, data)
+            if repaired:
+                quantizing.write(options, path)
+            notes.append(f"calibrated on {quantizing.samples} samples ({options.method})")
+            notes += [*repaired, *data.problems[:3]]
+            if data.source.random:
                 notes.append("random calibration: figures mean nothing for your data")
-        quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(
-            str(artifact.path)
-        )
-        aeq_recipe.load(quantizer, options)
-        content = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
-        path = workdir / "model.tflite"
-        path.write_bytes(content)
-        closed = integer_islands.close(path) if options.scheme == "int8" else 0
-        if closed:
-            notes.append(f"{closed} operators that the quantizer left in float are integers")
+            facts = {"samples": quantizing.samples, "calibration": data.source.words()}
+        if quantizing.closed:
+            notes.append(
+                f"{quantizing.closed} operators that the quantizer left in float are integers"
+            )
         allow_float = options.allow_float or bool(options.float_layers)
         notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
         recipe.write(workdir, self.name, options, facts)
@@ -152,28 +160,39 @@ def _in_file(artifact: Artifact, feeds: Tensors) -> Tensors:
     }
 
 
-def _calibrate(
-    artifact: Artifact, options: QuantizeOptions, data: Samples | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The range of each tensor as the quantizer wants it, and what it was learnt from."""
-    import numpy as np
+def _repaired(
+    quantizing: Quantizing, options: QuantizeOptions, workdir: Path, data: Samples
+) -> tuple[QuantizeOptions, list[str]]:
+    """The options that lose less, with what was tried; the given ones where nothing was."""
+    from .repair import MARGIN_DB, Bench, Repair, run
 
-    from . import calibration
-    from .calibration_methods import range_of
+    said = options.float_layers or options.int16_layers
+    if options.repair == "off" or options.scheme != "int8" or (said and options.repair == "auto"):
+        return options, []
+    artifact = quantizing.artifact
+    few: list[list[Any]] = []
+    for feeds in itertools.islice(_feeds(data), REPAIR_SAMPLES):
+        named = _in_file(artifact, feeds)
+        few.append([named[name] for name in _inputs(artifact.path)])
+    found = run(
+        Repair(
+            quantizing,
+            Bench.of(artifact.path, few),
+            options,
+            workdir,
+            options.limit_db + MARGIN_DB,
+            time.monotonic() + options.repair_seconds,
+        ),
+        always=options.repair == "always",
+    )
+    return found.options, [one.note() for one in found.tries]
 
-    if data is None:
-        raise StageFailed(f"{options.scheme} needs samples to calibrate on")
-    seen, count = calibration.observe(artifact, _feeds(data), options.method)
-    ranges = {}
-    for name, one in seen.items():
-        if one.samples:
-            low, high = range_of(one, options.method, options.percentile)
-            shape = (1,) * one.rank
-            ranges[name] = {
-                "min": np.full(shape, low, np.float32),
-                "max": np.full(shape, high, np.float32),
-            }
-    return ranges, {"samples": count, "calibration": data.source.words()}
+
+def _inputs(path: Path) -> list[str]:
+    """The names of the file's inputs, in its order."""
+    from edgepipe.tflite import loading
+
+    return [tensor.name for tensor in loading.load(path).main.inputs]
 
 
 def _feeds(data: Samples) -> Iterator[Tensors]:

@@ -11,53 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from dense_net import SIZE, Net
 from numpy.typing import NDArray
 
 import edgepipe
 from edgepipe.errors import OptionError, UnsupportedModel
-from edgepipe.tflite import saving
-from edgepipe.tflite.graph import Graph, Model, Op, Tensor
+from edgepipe.tflite.graph import Tensor
 
 pytestmark = pytest.mark.toolchain("edge")
 
-SIZE = 16
 Array = NDArray[Any]
-
-
-class Net:
-    """A small float TFLite: dense layers on sixteen numbers, and what is put between them."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.random = np.random.default_rng(seed)
-        self.input = Tensor("x", (1, SIZE))
-        self.graph = Graph("main", inputs=[self.input])
-
-    def op(self, kind: str, name: str, *inputs: Tensor, size: int = SIZE, **options: Any) -> Tensor:
-        output = Tensor(name, (1, size))
-        self.graph.ops.append(Op.make(kind, inputs, [output], **options))
-        return output
-
-    def dense(self, name: str, x: Tensor, gain: Any = 1.0, bias: float = 0.0) -> Tensor:
-        weights = self.random.standard_normal((SIZE, SIZE)).astype(np.float32) / 4
-        weights *= np.asarray(gain, np.float32).reshape(-1, 1)
-        return self.op(
-            "FULLY_CONNECTED",
-            name,
-            x,
-            Tensor.constant(f"{name}_weights", weights),
-            Tensor.constant(f"{name}_bias", np.full(SIZE, bias, np.float32)),
-            fused_activation_function="NONE",
-        )
-
-    def save(self, path: Path, *outputs: Tensor) -> Path:
-        from edgepipe.tflite.graph import Signature
-
-        self.graph.outputs = list(outputs)
-        model = Model([self.graph])
-        ends = [(f"output_{place}", tensor) for place, tensor in enumerate(outputs)]
-        model.signatures = [Signature("serving_default", self.graph, [("x", self.input)], ends)]
-        saving.save(model, path)
-        return path
 
 
 Diagnose = Callable[..., dict[str, Any]]
@@ -123,10 +86,7 @@ def test_a_layer_with_outlier_channels_costs_the_most_and_is_named(diagnose: Dia
     gain = np.ones(SIZE)
     gain[3] = 60
     wide = net.dense("wide", net.dense("a", net.input), gain)
-    back = net.op(
-        "MUL", "back", wide, Tensor.constant("gains", (1 / gain).astype(np.float32)[None])
-    )
-    report = diagnose(net, net.dense("c", back))
+    report = diagnose(net, net.dense("c", wide, columns=1 / gain))
     assert "outlier channels" in causes(report, "wide")
     assert report["layers"][0]["layer"] == "wide"
     assert "equalization" in str(layer(report, "wide")["causes"])
@@ -170,7 +130,7 @@ def test_a_model_that_was_rewritten_first_is_compared_in_that_form(diagnose: Dia
     less = net.op("DIV", "less", net.dense("a", net.input), divisor)
     report = diagnose(net, net.dense("b", less))
     assert all(one["own_sqnr_db"] > 25 for one in report["layers"])
-    assert {"a", "b"} <= {one["layer"] for one in report["layers"]}
+    assert "b" in {one["layer"] for one in report["layers"]}
 
 
 def test_a_row_far_smaller_than_the_others_is_named() -> None:

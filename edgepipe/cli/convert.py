@@ -93,6 +93,14 @@ def run_options(command: Command) -> Command:
                 help="Type of a quantized model's ends: int8, uint8, int16, float32.",
             ),
             click.option(
+                "--repair", metavar="WHEN",
+                help="auto (the default): where int8 loses more than the limit; off; always.",
+            ),
+            click.option(
+                "--repair-budget", type=click.FloatRange(min=0), metavar="SECONDS",
+                help="Longest time for a repair. Default: 240.",
+            ),
+            click.option(
                 "--calibration-method", metavar="NAME",
                 help="min-max, moving-average, percentile, mse or entropy.",
             ),
@@ -243,6 +251,8 @@ def _show(result: Any) -> None:
     for item in report["outputs"]:
         click.echo(f"  {result.folder / item['path']}  {process_memory.words(item['size'])}")
     last = report["outputs"][-1]["signature"]
+    for note in _repairs(report):
+        click.echo(f"  {note}")
     for kind in ("inputs", "outputs"):
         for port in last[kind]:
             shape = "x".join(map(str, port["shape"] or ())) or "scalar"
@@ -255,3 +265,10 @@ def _show(result: Any) -> None:
     for line in quantized.summary(report):
         click.echo(f"  {line}")
     click.echo(f"  {result.report_path}")
+
+
+def _repairs(report: dict[str, Any]) -> list[str]:
+    """What a repair changed, for it decides what the file runs on."""
+    chosen = next(item for item in report["routes"] if item["status"] == "chosen")
+    notes = chosen["steps"][-1]["notes"] if chosen["steps"] else []
+    return [note for note in notes if note.startswith("repair, ") and ", kept" in note]

@@ -1,0 +1,109 @@
+"""Repair of int8 models that lose too much: what helps is kept, told, and can be applied again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dense_net import SIZE, Net
+
+import edgepipe
+from edgepipe.errors import NoRouteLeft
+from edgepipe.tflite import loading
+
+pytestmark = pytest.mark.toolchain("edge")
+
+
+def unequal(folder: Path) -> Path:
+    """What counts is a small difference of large numbers, of which int8 sees next to nothing."""
+    net = Net()
+    first = net.dense("first", net.input, bias=60)
+    second = net.dense("second", net.input, bias=60)
+    less = net.op("SUB", "less", first, second, fused_activation_function="NONE")
+    return net.save(folder / "float.tflite", net.dense("c", net.dense("b", less)))
+
+
+def far_out(folder: Path) -> Path:
+    """A plain net, whose calibration data has a few values a thousand times the others."""
+    net = Net()
+    return net.save(folder / "float.tflite", net.dense("b", net.dense("a", net.input)))
+
+
+def convert(model: Path, data: np.ndarray[Any, Any], **more: Any) -> edgepipe.Result:
+    np.savez(model.with_name("data.npz"), x=data.astype(np.float32))
+    return edgepipe.convert(
+        model,
+        precision="int8",
+        calibration=model.with_name("data.npz"),
+        out=model.with_name("out"),
+        **more,
+    )
+
+
+def uniform(count: int = 60) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(1).uniform(-1, 1, (count, 1, SIZE))
+
+
+def notes(result: edgepipe.Result) -> list[str]:
+    (chosen,) = [one for one in result.report["routes"] if one["status"] == "chosen"]
+    return [note for note in chosen["steps"][-1]["notes"] if note.startswith("repair")]
+
+
+def types(path: Path) -> dict[str, str]:
+    graph = loading.load(path).main
+    return {tensor.name: tensor.dtype for op in graph.ops for tensor in op.outputs}
+
+
+def test_without_repair_the_limit_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(NoRouteLeft, match="expected at least 25 dB"):
+        convert(unequal(tmp_path), uniform(), repair="off", min_sqnr=25)
+
+
+def test_the_fewest_layers_get_int16_until_the_limit_is_reached(tmp_path: Path) -> None:
+    result = convert(unequal(tmp_path), uniform(), min_sqnr=25)
+    assert result.sqnr_db is not None and result.sqnr_db >= 25
+    made = types(result.model)
+    assert made["first"] == made["second"] == "int16"
+    assert made["c"] == "int8"
+    assert [note for note in notes(result) if "with int16 activations" in note and "kept" in note]
+
+
+def test_every_try_is_told_with_its_gain(tmp_path: Path) -> None:
+    result = convert(unequal(tmp_path), uniform(), min_sqnr=25)
+    told = notes(result)
+    assert [note.partition(":")[0] for note in told] == [
+        "repair, method percentile",
+        "repair, method mse",
+        "repair, method entropy",
+        "repair, int16 or float for some layers",
+    ]
+    assert all(" dB in " in note for note in told)
+
+
+def test_a_method_that_cuts_outliers_is_found(tmp_path: Path) -> None:
+    data = uniform(400)
+    data[::90, 0, 0] *= 1000
+    result = convert(far_out(tmp_path), data, min_sqnr=0, repair="always", held_out=0.5)
+    assert any("method" in note and ", kept" in note for note in notes(result))
+
+
+def test_a_good_model_is_left_alone(tmp_path: Path) -> None:
+    result = convert(far_out(tmp_path), uniform())
+    assert notes(result) == []
+    assert set(types(result.model).values()) == {"int8"}
+
+
+def test_the_recipe_makes_the_repaired_model_again_without_trying(tmp_path: Path) -> None:
+    first = convert(unequal(tmp_path), uniform(), min_sqnr=25)
+    recipe = first.folder / "recipe.toml"
+    assert "int16_layers" in recipe.read_text()
+    kept = recipe.rename(tmp_path / "kept.toml")
+    again = convert(unequal(tmp_path), uniform(), recipe=kept, repair="off")
+    assert again.model.read_bytes() == first.model.read_bytes()
+
+
+def test_without_time_nothing_is_tried(tmp_path: Path) -> None:
+    with pytest.raises(NoRouteLeft, match="expected at least 25 dB"):
+        convert(unequal(tmp_path), uniform(), min_sqnr=25, repair_budget=0.0)
