@@ -334,6 +334,21 @@ def test_scales_and_shifts_in_layers_compute_the_same(
     assert [op.name for op in after["grouped"]] == ["PAD", "DEPTHWISE_CONV_2D"]
 
 
+@pytest.mark.toolchain("edge")
+def test_a_division_by_a_root_is_proven_as_a_multiplication(
+    toolchain: Callable[[str], Path], tmp_path: Path
+) -> None:
+    m = Maker(1, 8, 16)
+    mean = m.op("MEAN", m.op("MUL", m.x, m.x), ints([2]), shape=(1, 8, 1), keep_dims=True)
+    m.op("DIV", m.x, m.op("SQRT", m.op("ADD", mean, np.float32(1e-6))))
+    path = tmp_path / "before.tflite"
+    saving.save(m.model(), path)
+    ((_, notes),) = run(toolchain("edge"), PREPARE, ROOT, path)
+    assert notes == ["division: DIV by a constant or a root became MUL (1x)"]
+    after = loading.load(tmp_path / "after.tflite").main.ops
+    assert [op.name for op in after] == ["MUL", "MEAN", "ADD", "RSQRT", "MUL"]
+
+
 def test_padding_larger_than_half_the_window_is_not_mirrored() -> None:
     pads = ints([[0, 0], [2, 2], [2, 2], [0, 0]])
     model = chain(

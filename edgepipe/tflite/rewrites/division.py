@@ -1,4 +1,4 @@
-"""Turns a division by a constant into a multiplication."""
+"""Turns divisions by a constant and by a root into multiplications."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from edgepipe.tflite.rewrite import Rewrite
 
 
 class Division(Rewrite):
-    """DIV by a constant: MUL by what it is the reciprocal of.
+    """DIV by a constant: MUL by what it is the reciprocal of. DIV by a SQRT: MUL by the RSQRT.
 
-    A divisor whose stored value is its zero point makes LiteRT's int8 DIV end the process (ViT),
-    and the Edge TPU has no DIV.
+    LiteRT's int8 DIV stops at the first divisor that is stored as its zero point: a small
+    constant (ViT), or the deviation of a row in a layer normalization. And the Edge TPU has no
+    DIV.
     """
 
     name: ClassVar[str] = "division"
-    says: ClassVar[str] = "DIV by a constant became MUL"
+    says: ClassVar[str] = "DIV by a constant or a root became MUL"
 
     def places(self, graph: Graph) -> Iterator[Op]:
         for op in graph.operators("DIV"):
             values = constant(op.inputs[1])
-            if values is not None and np.all(np.isfinite(values)) and np.all(values != 0):
+            if (
+                values is not None and np.all(np.isfinite(values)) and np.all(values != 0)
+            ) or _root(graph, op) is not None:
                 yield op
 
     def rewrite(self, model: Model, graph: Graph, op: Op) -> bool:
         values = constant(op.inputs[1])
         if values is None:
-            return False
+            return _by_root(graph, op)
         with np.errstate(over="ignore"):
             factor = np.asarray(1.0 / values.astype(np.float64)).astype(np.float32)
         if not np.all(np.isfinite(factor)):
@@ -43,6 +46,27 @@ class Division(Rewrite):
         )
         edit.substitute(graph, [op], [new])
         return True
+
+
+def _root(graph: Graph, op: Op) -> Op | None:
+    divisor = op.inputs[1]
+    root = graph.producer(divisor) if divisor is not None else None
+    return root if root is not None and root.name == "SQRT" else None
+
+
+def _by_root(graph: Graph, op: Op) -> bool:
+    root = _root(graph, op)
+    if root is None or root.outputs[0].dtype != "float32":
+        return False
+    inverse = root.outputs[0].like(f"{op.outputs[0].name}_reciprocal")
+    new = [
+        Op.make("RSQRT", root.inputs, [inverse]),
+        Op.make(
+            "MUL", [op.inputs[0], inverse], op.outputs, fused_activation_function=op.activation
+        ),
+    ]
+    edit.substitute(graph, [op], new)
+    return True
 
 
 REWRITE = Division()
