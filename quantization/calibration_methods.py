@@ -18,6 +18,10 @@ SMOOTHING = 0.95
 """Weight of what was seen before, as ai-edge-quantizer has it (`moving_average_update`)."""
 FRACTIONS = np.linspace(0.2, 1.0, 41)
 """Parts of the full range that mse and entropy try for each of its ends."""
+MOST_CUT = 1e-3
+"""Share of the values that entropy may leave outside. The counts of few samples are uneven from
+bin to bin, and a narrower range always seems to lose less of that: on the digits it cut until
+4 % of the answers were lost."""
 LEVELS = 256
 
 
@@ -96,17 +100,18 @@ def _entropy(histogram: Histogram, seen: Seen, percentile: float) -> tuple[float
     """
     del percentile
     middles, counts = histogram.centres(), histogram.counts.astype(np.float64)
+    half = histogram.span / len(counts) / 2
 
     def divergence(low: float, high: float) -> float:
-        inside = (middles >= low) & (middles <= high)
+        inside = (middles >= low - half) & (middles <= high + half)
         kept = counts[inside]
-        if kept.size < 2 or not kept.sum():
+        if kept.size < 2 or kept.sum() < (1 - MOST_CUT) * counts.sum():
             return float(np.inf)
         wanted = kept.copy()
-        wanted[0] += counts[middles < low].sum()
-        wanted[-1] += counts[middles > high].sum()
+        wanted[0] += counts[middles < low - half].sum()
+        wanted[-1] += counts[middles > high + half].sum()
         step = max(high - low, 1e-30) / (LEVELS - 1)
-        level = np.rint((middles[inside] - low) / step).astype(np.int64)
+        level = np.rint((middles[inside].clip(low, high) - low) / step).astype(np.int64)
         filled = kept > 0
         sums = np.bincount(level, kept, LEVELS)
         numbers = np.maximum(np.bincount(level, filled, LEVELS), 1)

@@ -87,6 +87,14 @@ def test_zero_after_a_relu_stays_an_end(method: str) -> None:
     assert low == 0.0
 
 
+@pytest.mark.parametrize("size", [(4, 1000), (2, 100), (1, 3)])
+def test_entropy_leaves_hardly_anything_outside(size: tuple[int, int]) -> None:
+    """Few values on many bins: the narrower the range, the less uneven the counts seem."""
+    values = np.maximum(np.random.default_rng(0).normal(size=size), 0)
+    _, high = methods.range_of(seen_of(*values), "entropy", 99.99)
+    assert (values > high + 1e-3).mean() <= 1e-3
+
+
 def test_the_least_squared_error_is_found() -> None:
     """Against a search over the values themselves, not over a histogram of them."""
     values = np.random.default_rng(0).standard_t(2, size=8000).astype(np.float32)
