@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepipe.cli import inspect_edgetpu
 from edgepipe.cli.convert import model_options, read_flags
 from edgepipe.inputs import words as port_words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgepipe.api import Inspection
+
 
 @click.command()
 @model_options
 @click.option("--layers", is_flag=True, help="Show every op of a TFLite or ONNX model.")
+@inspect_edgetpu.edgetpu_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every op.")
 def inspect(as_json: bool, layers: bool, **flags: Any) -> None:
     """Show what MODEL is, and what TFLite and ONNX models cost: MACs, bytes moved, peak memory.
@@ -26,11 +30,22 @@ def inspect(as_json: bool, layers: bool, **flags: Any) -> None:
     """
     from edgepipe import api
 
+    chip_flags = {name: flags.pop(name) for name in inspect_edgetpu.FLAGS}
     model, arguments = read_flags(flags)
     facts = api.inspect(model, **arguments)
+    compiled = inspect_edgetpu.decode(model, facts.description.ops, chip_flags)
     if as_json:
-        click.echo(json.dumps({**facts.to_json()}, indent=2))
-        return
+        extra = {"edgetpu": compiled.to_json()} if compiled else {}
+        click.echo(json.dumps({**facts.to_json(), **extra}, indent=2))
+    else:
+        _show(model, facts, layers)
+        if compiled:
+            inspect_edgetpu.show(compiled)
+    if compiled:
+        inspect_edgetpu.check(model, compiled, chip_flags)
+
+
+def _show(model: str, facts: Inspection, layers: bool) -> None:
     from rich.console import Console
 
     from edgepipe import process_memory

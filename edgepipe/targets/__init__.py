@@ -1,0 +1,1 @@
+"""Chips that models are compiled for: one package each, without a framework."""
