@@ -5,10 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from edgepipe import catalog
+
 if TYPE_CHECKING:
     from .tflite_quantize import QuantizeOptions
 
-EVERYWHERE = ".*"
+EVERYWHERE, AFTER_ALL = ".*", ".*$"
+"""The same places; rules stay where their pattern was first named, so a last one needs its own."""
 
 
 def load(quantizer: Any, options: QuantizeOptions) -> None:
@@ -21,6 +24,8 @@ def load(quantizer: Any, options: QuantizeOptions) -> None:
         _add_static(quantizer, options)
     for pattern in options.float_layers:
         quantizer.update_quantization_recipe(pattern, _ops().ALL_SUPPORTED, None, "no_quantize")
+    if options.scheme in catalog.CALIBRATED:
+        _add_ends(quantizer, options)
 
 
 def _add_static(quantizer: Any, options: QuantizeOptions) -> None:
@@ -32,12 +37,20 @@ def _add_static(quantizer: Any, options: QuantizeOptions) -> None:
     for pattern in options.int16_layers:
         wide = _static(16, options.weights, True)
         quantizer.update_quantization_recipe(pattern, _ops().ALL_SUPPORTED, wide)
+
+
+def _add_ends(quantizer: Any, options: QuantizeOptions) -> None:
+    """Last, because a pattern for the layer that makes an output speaks of the output as well."""
+    kinds = {
+        "int8": lambda: _static(8, options.weights, options.symmetric),
+        "uint8": lambda: _static(8, options.weights, False, "UINT"),
+        "int16": lambda: _static(16, options.weights, True),
+    }
     for end in (_ops().INPUT, _ops().OUTPUT):
         if options.ends() == "float32":
-            quantizer.update_quantization_recipe(EVERYWHERE, end, None, "no_quantize")
-        elif options.ends() == "uint8":
-            unsigned = _static(8, options.weights, False, "UINT")
-            quantizer.update_quantization_recipe(EVERYWHERE, end, unsigned)
+            quantizer.update_quantization_recipe(AFTER_ALL, end, None, "no_quantize")
+        else:
+            quantizer.update_quantization_recipe(AFTER_ALL, end, kinds[options.ends()]())
 
 
 def _add_dynamic(quantizer: Any, options: QuantizeOptions) -> None:

@@ -6,6 +6,7 @@ what helps there and doesn't hold on the held-out samples fails that proof.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .tflite_quantize import QuantizeOptions
 
     Outputs = list[NDArray[Any]]
+
+log = logging.getLogger(__name__)
 
 MARGIN_DB = 1.0
 """Held-out samples may lose a little more than those that a repair was chosen on."""
@@ -106,7 +109,8 @@ class Repair:
             self.quantizing.write(options, path)
             integer_check.check_ends(path, options.ends())
             return self.bench.sqnr_db(path)
-        except Exception:  # The quantizer raises what it likes on combinations that it lacks.
+        except Exception as error:  # The quantizer raises what it likes on what it lacks.
+            log.warning("a try of the repair failed: %s: %s", type(error).__name__, error)
             return None
         finally:
             path.unlink(missing_ok=True)

@@ -68,16 +68,20 @@ class Layers:
             for tensor in op.reads():
                 self.readers.setdefault(tensor.name, []).append(op.outputs[0].name)
 
-    def raise_level(self, name: str, levels: Levels) -> None:
-        op = self.by_name[name]
-        if name in levels.wide or op.name in NO_INT16:
-            levels.floating.add(name)
-        elif name not in levels.floating:
-            levels.wide.add(name)
+    def raise_level(self, name: str, levels: Levels) -> bool:
+        """One level up, its readers at least to int16; False where that changes nothing."""
+        before = len(levels.wide) + len(levels.floating)
+        self._raise(name, levels)
         for reader in self.readers.get(name, ()):
-            if reader not in levels.wide | levels.floating:
-                narrow = self.by_name[reader].name in NO_INT16
-                (levels.floating if narrow else levels.wide).add(reader)
+            if reader not in levels.wide:
+                self._raise(reader, levels)
+        return len(levels.wide) + len(levels.floating) > before
+
+    def _raise(self, name: str, levels: Levels) -> None:
+        if name not in levels.wide and self.by_name[name].name not in NO_INT16:
+            levels.wide.add(name)
+        else:
+            levels.floating.add(name)
 
 
 def widen(repair: Repair) -> None:
@@ -114,8 +118,7 @@ def _raise(noise: dict[str, float], layers: Layers, levels: Levels) -> bool:
             break
         seen += noise[name]
         if name in layers.by_name and name not in levels.floating:
-            layers.raise_level(name, levels)
-            changed = True
+            changed |= layers.raise_level(name, levels)
     return changed
 
 

@@ -70,6 +70,16 @@ def test_the_fewest_layers_get_int16_until_the_limit_is_reached(tmp_path: Path) 
     assert [note for note in notes(result) if "with int16 activations" in note and "kept" in note]
 
 
+def test_a_widened_output_still_has_the_type_that_was_asked_for(tmp_path: Path) -> None:
+    net = Net()
+    first = net.dense("first", net.input, bias=60)
+    second = net.dense("second", net.input, bias=60)
+    less = net.op("SUB", "less", first, second, fused_activation_function="NONE")
+    result = convert(net.save(tmp_path / "float.tflite", less), uniform(), min_sqnr=25)
+    assert types(result.model)["first"] == "int16"
+    assert [tensor.dtype for tensor in loading.load(result.model).main.outputs] == ["int8"]
+
+
 def test_every_try_is_told_with_its_gain(tmp_path: Path) -> None:
     result = convert(unequal(tmp_path), uniform(), min_sqnr=25)
     told = notes(result)
