@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,19 @@ from edgepipe import catalog
 from edgepipe.artifact import Artifact
 from edgepipe.errors import StageFailed
 
-from . import aeq_recipe, calibration, calibration_methods, integer_islands
+from . import (
+    aeq_recipe,
+    bias_correction,
+    calibration,
+    calibration_methods,
+    equalization,
+    integer_islands,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
     from edgepipe.runner import Tensors
 
@@ -32,25 +42,53 @@ WITH_HISTOGRAMS = "mse"
 class Quantizing:
     """Calibrates when a method is first asked for; `closed` counts what became integer after."""
 
-    def __init__(self, artifact: Artifact, feeds: Feeds | None) -> None:
-        self.artifact = artifact
+    def __init__(
+        self,
+        artifact: Artifact,
+        feeds: Feeds | None,
+        few: Sequence[Sequence[NDArray[Any]]] = (),
+        folder: Path = Path(),
+    ) -> None:
+        """`few` are feeds as the file wants them, for what is learnt beside ranges."""
+        self.given = self.artifact = artifact
         self.samples = 0
         self.closed = 0
+        self.few = few
+        self._folder = folder
+        self._equalized = False
         self._feeds = feeds
         self._seen: dict[str, Seen] = {}
         self._method = ""
 
     def write(self, options: QuantizeOptions, path: Path) -> Path:
         """The quantized file."""
+        if options.scheme in catalog.CALIBRATED:
+            self._equalize(options.equalize)
+        self._write(self.artifact.path, options, path)
+        if options.bias_correction and options.scheme in catalog.CALIBRATED:
+            corrected = self._folder / "corrected.tflite"
+            if bias_correction.correct(self.artifact.path, path, self.few, corrected):
+                self._write(corrected, options, path)
+            corrected.unlink()
+        return path
+
+    def _write(self, source: Path, options: QuantizeOptions, path: Path) -> None:
         ranges = self._ranges(options) if options.scheme in catalog.CALIBRATED else None
-        quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(
-            str(self.artifact.path)
-        )
+        quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(str(source))
         aeq_recipe.load(quantizer, options)
         made = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
         path.write_bytes(made)
         self.closed = integer_islands.close(path) if options.scheme == "int8" else 0
-        return path
+
+    def _equalize(self, wanted: bool) -> None:
+        """Go on with the equalized model, or with the given one; either has ranges of its own."""
+        if wanted == self._equalized:
+            return
+        self._equalized, self._seen, self._method = wanted, {}, ""
+        self.artifact = self.given
+        out = self._folder / "equalized.tflite"
+        if wanted and equalization.equalize(self.given.path, self.few, out):
+            self.artifact = replace(self.given, path=out)
 
     def observe(self, method: str) -> None:
         """See what the method needs, if that wasn't seen yet."""

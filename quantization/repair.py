@@ -136,6 +136,16 @@ def methods(repair: Repair) -> None:
             repair.consider(f"method {method}", replace(repair.options, method=method))
 
 
+def equalize(repair: Repair) -> None:
+    """Channels of unlike ranges between two layers are made alike."""
+    repair.consider("cross-layer equalization", replace(repair.options, equalize=True))
+
+
+def correct_biases(repair: Repair) -> None:
+    """What rounding the weights shifts on average is taken back."""
+    repair.consider("bias correction", replace(repair.options, bias_correction=True))
+
+
 def precision(repair: Repair) -> None:
     """int16 or float for the fewest layers that suffice."""
     from . import repair_precision
@@ -143,7 +153,7 @@ def precision(repair: Repair) -> None:
     repair_precision.widen(repair)
 
 
-TRIES: Sequence[Callable[[Repair], None]] = (methods, precision)
+TRIES: Sequence[Callable[[Repair], None]] = (methods, equalize, correct_biases, precision)
 """The cheapest first."""
 
 

@@ -52,6 +52,8 @@ class QuantizeOptions(Options):
         None, "The same for dense layers, where targets differ; as weights when left out."
     )
     symmetric: bool = option(False, "Zero points of 0 for int8 activations.")
+    equalize: bool = option(False, "Make channels between two linear layers alike.")
+    bias_correction: bool = option(False, "Take back the mean error of each channel.")
     float_layers: tuple[str, ...] = option((), "Patterns of layers that stay in float.")
     int16_layers: tuple[str, ...] = option((), "Patterns of layers with int16 activations.")
     rewrite: bool = option(True, "Say the model first so that it quantizes well.")
@@ -77,7 +79,7 @@ class TfliteQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 11
+    revision: ClassVar[int] = 12
     options: ClassVar[type[Options]] = QuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 
@@ -108,11 +110,13 @@ class TfliteQuantize(Stage):
         notes = []
         artifact, rewritten = _prepared(artifact, options, workdir, data)
         notes += rewritten
-        quantizing = Quantizing(artifact, None if data is None else lambda: _feeds(data))
+        few = [] if data is None else _few(artifact, data)
+        feeds = None if data is None else lambda: _feeds(data)
+        quantizing = Quantizing(artifact, feeds, few, workdir)
         path = quantizing.write(options, workdir / "model.tflite")
         facts: dict[str, Any] = {}
         if data is not None and options.scheme in catalog.CALIBRATED:
-            options, repaired = _repaired(quantizing, options, workdir, data)
+            options, repaired = _repaired(quantizing, options, workdir)
             if repaired:
                 quantizing.write(options, path)
             notes.append(f"calibrated on {quantizing.samples} samples ({options.method})")
@@ -128,8 +132,9 @@ class TfliteQuantize(Stage):
         notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
         recipe.write(workdir, self.name, options, facts)
         ends = _ends(artifact, path)
-        if artifact.path.parent == workdir:  # Only the result is kept.
-            artifact.path.unlink()
+        for left in (artifact.path, workdir / "equalized.tflite"):
+            if left.parent == workdir:  # Only the result is kept.
+                left.unlink(missing_ok=True)
         return Product(path, ends, notes=tuple(notes))
 
 
@@ -161,7 +166,7 @@ def _in_file(artifact: Artifact, feeds: Tensors) -> Tensors:
 
 
 def _repaired(
-    quantizing: Quantizing, options: QuantizeOptions, workdir: Path, data: Samples
+    quantizing: Quantizing, options: QuantizeOptions, workdir: Path
 ) -> tuple[QuantizeOptions, list[str]]:
     """The options that lose less, with what was tried; the given ones where nothing was."""
     from .repair import MARGIN_DB, Bench, Repair, run
@@ -169,15 +174,10 @@ def _repaired(
     said = options.float_layers or options.int16_layers
     if options.repair == "off" or options.scheme != "int8" or (said and options.repair == "auto"):
         return options, []
-    artifact = quantizing.artifact
-    few: list[list[Any]] = []
-    for feeds in itertools.islice(_feeds(data), REPAIR_SAMPLES):
-        named = _in_file(artifact, feeds)
-        few.append([named[name] for name in _inputs(artifact.path)])
     found = run(
         Repair(
             quantizing,
-            Bench.of(artifact.path, few),
+            Bench.of(quantizing.given.path, quantizing.few),
             options,
             workdir,
             options.limit_db + MARGIN_DB,
@@ -186,6 +186,13 @@ def _repaired(
         always=options.repair == "always",
     )
     return found.options, [one.note() for one in found.tries]
+
+
+def _few(artifact: Artifact, data: Samples) -> list[list[Any]]:
+    """Samples in the order and the layouts of the file."""
+    names = _inputs(artifact.path)
+    fed = (_in_file(artifact, feeds) for feeds in itertools.islice(_feeds(data), REPAIR_SAMPLES))
+    return [[named[name] for name in names] for named in fed]
 
 
 def _inputs(path: Path) -> list[str]:

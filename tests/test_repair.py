@@ -87,6 +87,8 @@ def test_every_try_is_told_with_its_gain(tmp_path: Path) -> None:
         "repair, method percentile",
         "repair, method mse",
         "repair, method entropy",
+        "repair, cross-layer equalization",
+        "repair, bias correction",
         "repair, int16 or float for some layers",
     ]
     assert all(" dB in " in note for note in told)
@@ -94,9 +96,35 @@ def test_every_try_is_told_with_its_gain(tmp_path: Path) -> None:
 
 def test_a_method_that_cuts_outliers_is_found(tmp_path: Path) -> None:
     data = uniform(400)
-    data[::90, 0, 0] *= 1000
+    data[40::90, 0, 0] *= 1000
     result = convert(far_out(tmp_path), data, min_sqnr=0, repair="always", held_out=0.5)
     assert any("method" in note and ", kept" in note for note in notes(result))
+
+
+def test_channels_of_unlike_ranges_are_equalized(tmp_path: Path) -> None:
+    """The second layer undoes what the first one stretches; int8 has one scale between them."""
+    net = Net()
+    gain = np.geomspace(1, 2000, SIZE)
+    wide = net.dense("wide", net.dense("a", net.input), gain)
+    model = net.save(tmp_path / "float.tflite", net.dense("c", wide, columns=1 / gain))
+    result = convert(model, uniform(400), min_sqnr=25)
+    assert [note for note in notes(result) if "equalization" in note and ", kept" in note]
+    assert "equalize = true" in (result.folder / "recipe.toml").read_text()
+    assert set(types(result.model).values()) == {"int8"}
+
+
+def test_a_mean_error_of_the_weights_is_taken_back(tmp_path: Path) -> None:
+    """One scale for all weights of a layer, and inputs far from zero: each channel is shifted."""
+    net = Net()
+    gain = np.geomspace(1, 300, SIZE)
+    first = net.dense("first", net.input, bias=20)
+    model = net.save(tmp_path / "float.tflite", net.dense("second", first, gain))
+    more = {"options": {"tflite_quantize": {"weights": "per-tensor"}}, "min_sqnr": 0}
+    plain = convert(model, uniform(), repair="off", **more).sqnr_db
+    more["options"] = {"tflite_quantize": {"weights": "per-tensor", "bias_correction": True}}
+    corrected = convert(model, uniform(), repair="off", **more).sqnr_db
+    assert plain is not None and corrected is not None
+    assert corrected > plain + 1
 
 
 def test_a_good_model_is_left_alone(tmp_path: Path) -> None:
