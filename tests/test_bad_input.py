@@ -304,7 +304,9 @@ def test_verbose_shows_the_traceback(build: Build, out: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_an_interrupt_stops_everything_at_once(build: Build, tmp_path: Path) -> None:
+def test_an_interrupt_stops_everything_at_once(
+    build: Build, tmp_path: Path, fresh_store: Path
+) -> None:
     model = str(build("keras", ODD_KERAS) / "plain.h5")
     process = subprocess.Popen(
         [sys.executable, "-m", "edgepipe", "convert", model, "-o", str(tmp_path / "out")],
@@ -312,7 +314,9 @@ def test_an_interrupt_stops_everything_at_once(build: Build, tmp_path: Path) -> 
         text=True,
         start_new_session=True,
     )
-    time.sleep(1.5)
+    deadline = time.monotonic() + 20
+    while not _children_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)  # Until a worker runs; from then on it takes a second or more.
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
