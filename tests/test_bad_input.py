@@ -345,7 +345,7 @@ main()
 
 def _children_of(parent: int) -> list[str]:
     """Workers that still run although their edgepipe is gone."""
-    listed = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True).stdout
+    listed = subprocess.run(["ps", "-wweo", "ppid,args"], capture_output=True, text=True).stdout
     return [
         line
         for line in listed.splitlines()
