@@ -76,6 +76,11 @@ class Written:
         self.path = path
         self.problems: list[str] = []
 
+    def __len__(self) -> int:
+        from edgepipe import tensors
+
+        return tensors.count(self.path)
+
     def __iter__(self) -> Iterator[Sample]:
         from edgepipe import tensors
 

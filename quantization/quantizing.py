@@ -110,11 +110,11 @@ class Quantizing:
 
     def _ranges(self, options: QuantizeOptions) -> dict[str, Any]:
         """The range of each tensor as the quantizer wants it."""
-        self.observe(options.method)
+        self.observe(options.ranges)
         ranges = {}
         for name, one in self._seen.items():
             if one.samples:
-                low, high = calibration_methods.range_of(one, options.method, options.percentile)
+                low, high = calibration_methods.range_of(one, options.ranges, options.percentile)
                 shape = (1,) * one.rank
                 ranges[name] = {
                     "min": np.full(shape, low, np.float32),

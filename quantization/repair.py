@@ -100,7 +100,11 @@ class Repair:
 
     @property
     def done(self) -> bool:
-        return self.best_db >= self.goal_db or time.monotonic() > self.deadline
+        return self.best_db >= self.goal_db or self.late
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() > self.deadline
 
     def measure(self, options: QuantizeOptions) -> float | None:
         """How near a file of these options comes; None where the tool can't make or run it."""
@@ -128,11 +132,11 @@ class Repair:
 
 def methods(repair: Repair) -> None:
     """Another calibration method: nothing is seen anew, ranges are cut otherwise."""
+    if repair.options.method is not None:
+        return  # It was asked for.
     repair.quantizing.observe(WITH_HISTOGRAMS)
     for method in METHODS:
-        if repair.done:
-            return
-        if method != repair.options.method:
+        if not repair.late:
             repair.consider(f"method {method}", replace(repair.options, method=method))
 
 
@@ -153,22 +157,22 @@ def precision(repair: Repair) -> None:
     repair_precision.widen(repair)
 
 
-TRIES: Sequence[Callable[[Repair], None]] = (methods, equalize, correct_biases, precision)
-"""The cheapest first."""
+CHEAP: Sequence[Callable[[Repair], None]] = (methods, equalize, correct_biases)
+"""They leave a model all int8, so they are worth trying on one that is merely not good."""
+GOOD_DB = 40.0
 
 
 def run(repair: Repair, always: bool) -> Repair:
-    """Try until the goal is reached or the time is over."""
+    """The cheap tries on what isn't good, wider layers for what misses its goal."""
     found = repair.measure(repair.options)
     if found is None:
         return repair
     repair.best_db = found
-    if found >= repair.goal_db and not always:
-        return repair
+    for attempt in CHEAP:
+        if (always or repair.best_db < max(GOOD_DB, repair.goal_db)) and not repair.late:
+            attempt(repair)
     if always:
-        repair.goal_db = max(repair.goal_db, found + MARGIN_DB)
-    for attempt in TRIES:
-        if repair.done:
-            break
-        attempt(repair)
+        repair.goal_db = max(repair.goal_db, repair.best_db + MARGIN_DB)
+    if not repair.done:
+        precision(repair)
     return repair

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Samples = Dataset | Written
 
-REPAIR_SAMPLES = 8
+REPAIR_SAMPLES = 16
 """Calibration samples on which the tries of a repair are judged."""
 REWRITE_SAMPLES = 3
 """On which each rewrite is proven; every one of them is run for each."""
@@ -41,8 +41,8 @@ class QuantizeOptions(Options):
     io: Literal["auto", "int8", "uint8", "int16", "float32"] = option(
         "auto", "Type of inputs and outputs; auto is the scheme's own."
     )
-    method: Literal["min-max", "moving-average", "percentile", "mse", "entropy"] = option(
-        "min-max", "Calibration: min-max, moving-average, percentile, mse or entropy."
+    method: Literal["min-max", "moving-average", "percentile", "mse", "entropy"] | None = option(
+        None, "min-max, moving-average, percentile, mse or entropy; left out, the best found."
     )
     percentile: float = option(99.99, "The share that the method percentile keeps, in percent.")
     weights: Literal["per-channel", "per-tensor"] = option(
@@ -64,6 +64,11 @@ class QuantizeOptions(Options):
     limit_db: float = option(20.0, "What a repair aims at, in decibels.")
     repair_seconds: float = option(240.0, "Longest time for a repair.")
 
+    @property
+    def ranges(self) -> str:
+        """The method that counts."""
+        return self.method or "min-max"
+
     def ends(self) -> str:
         """The type that inputs and outputs shall have."""
         return catalog.ends_of(self.scheme, self.io)
@@ -79,7 +84,7 @@ class TfliteQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 12
+    revision: ClassVar[int] = 13
     options: ClassVar[type[Options]] = QuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 
@@ -105,7 +110,7 @@ class TfliteQuantize(Stage):
         self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
     ) -> Product:
         from . import integer_check, recipe
-        from .quantizing import Quantizing
+        from .quantizing import WITH_HISTOGRAMS, Quantizing
 
         notes = []
         artifact, rewritten = _prepared(artifact, options, workdir, data)
@@ -113,13 +118,15 @@ class TfliteQuantize(Stage):
         few = [] if data is None else _few(artifact, data)
         feeds = None if data is None else lambda: _feeds(data)
         quantizing = Quantizing(artifact, feeds, few, workdir)
+        if _may_repair(options) and data is not None:
+            quantizing.observe(WITH_HISTOGRAMS)  # Once, for all methods that may be tried.
         path = quantizing.write(options, workdir / "model.tflite")
         facts: dict[str, Any] = {}
         if data is not None and options.scheme in catalog.CALIBRATED:
             options, repaired = _repaired(quantizing, options, workdir)
             if repaired:
                 quantizing.write(options, path)
-            notes.append(f"calibrated on {quantizing.samples} samples ({options.method})")
+            notes.append(f"calibrated on {quantizing.samples} samples ({options.ranges})")
             notes += [*repaired, *data.problems[:3]]
             if data.source.random:
                 notes.append("random calibration: figures mean nothing for your data")
@@ -130,7 +137,7 @@ class TfliteQuantize(Stage):
             )
         allow_float = options.allow_float or bool(options.float_layers)
         notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
-        recipe.write(workdir, self.name, options, facts)
+        recipe.write(workdir, self.name, replace(options, repair="off"), facts)
         ends = _ends(artifact, path)
         for left in (artifact.path, workdir / "equalized.tflite"):
             if left.parent == workdir:  # Only the result is kept.
@@ -165,14 +172,23 @@ def _in_file(artifact: Artifact, feeds: Tensors) -> Tensors:
     }
 
 
+def _may_repair(options: QuantizeOptions) -> bool:
+    """A recipe that says which layers are wider, or what was corrected, is the last word."""
+    said = (
+        options.float_layers or options.int16_layers or options.equalize or options.bias_correction
+    )
+    if options.scheme != "int8" or options.ranges == "moving-average" or options.repair == "off":
+        return False
+    return options.repair == "always" or not said
+
+
 def _repaired(
     quantizing: Quantizing, options: QuantizeOptions, workdir: Path
 ) -> tuple[QuantizeOptions, list[str]]:
     """The options that lose less, with what was tried; the given ones where nothing was."""
     from .repair import MARGIN_DB, Bench, Repair, run
 
-    said = options.float_layers or options.int16_layers
-    if options.repair == "off" or options.scheme != "int8" or (said and options.repair == "auto"):
+    if not _may_repair(options):
         return options, []
     found = run(
         Repair(
@@ -191,7 +207,9 @@ def _repaired(
 def _few(artifact: Artifact, data: Samples) -> list[list[Any]]:
     """Samples in the order and the layouts of the file."""
     names = _inputs(artifact.path)
-    fed = (_in_file(artifact, feeds) for feeds in itertools.islice(_feeds(data), REPAIR_SAMPLES))
+    step = max(1, len(data) // REPAIR_SAMPLES)  # Data often lie sorted by class.
+    spread = itertools.islice(_feeds(data), 0, step * REPAIR_SAMPLES, step)
+    fed = (_in_file(artifact, feeds) for feeds in spread)
     return [[named[name] for name in names] for named in fed]
 
 

@@ -48,6 +48,7 @@ def quantize(model: Path, folder: Path) -> Path:
         precision="int8",
         calibration=folder / "calibration.npz",
         min_sqnr=0,
+        repair="off",
         out=folder / "int8",
     ).model
 

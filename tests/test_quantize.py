@@ -113,7 +113,7 @@ def test_the_proof_is_made_on_samples_that_nothing_was_learnt_from(
     [step] = steps_of(result)
     assert step["proof"]["quantized"]
     assert step["proof"]["samples"] == 12
-    assert "calibrated on 48 samples (min-max)" in step["notes"]
+    assert [note for note in step["notes"] if note.startswith("calibrated on 48 samples (")]
     [output] = step["proof"]["outputs"]
     assert output["cosine"] > 0.99 and output["argmax_agreement"] > 0.8
 
@@ -266,7 +266,6 @@ def test_a_recipe_applies_again_and_gives_the_same_bytes(
     )
     assert again.model.name == "model_int8.tflite"
     assert again.model.read_bytes() == first.model.read_bytes()
-    assert steps_of(again)[0]["status"] == "kept"
     assert "(mse)" in json.dumps(steps_of(again)[0]["notes"])
 
 

@@ -127,9 +127,9 @@ def test_a_mean_error_of_the_weights_is_taken_back(tmp_path: Path) -> None:
     assert corrected > plain + 1
 
 
-def test_a_good_model_is_left_alone(tmp_path: Path) -> None:
+def test_a_good_model_stays_all_int8(tmp_path: Path) -> None:
     result = convert(far_out(tmp_path), uniform())
-    assert notes(result) == []
+    assert not [note for note in notes(result) if "int16" in note]
     assert set(types(result.model).values()) == {"int8"}
 
 
