@@ -23,6 +23,7 @@ class Format(str, Enum):
     ONNX = "onnx"
     TFLITE = "tflite"
     TFLITE_QUANTIZED = "tflite-quantized"
+    OPENVINO = "openvino"
 
     def __str__(self) -> str:
         return self.value

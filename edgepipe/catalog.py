@@ -28,6 +28,7 @@ STAGES: dict[str, str] = {
     "tflite_from_onnx.tensorflow": "edgepipe.converters.tflite_from_onnx:TfliteFromOnnxTensorflow",
     "tflite_from_keras": "edgepipe.converters.tflite_from_keras:TfliteFromKeras",
     "tflite_from_torch": "edgepipe.converters.tflite_from_torch:TfliteFromTorch",
+    "openvino_from_onnx": "edgepipe.converters.openvino_from_onnx:OpenvinoFromOnnx",
     "tflite_quantize": "edgepipe.quantization.tflite_quantize:TfliteQuantize",
     "tflite_quantized_from_keras": (
         "edgepipe.converters.tflite_quantized_from_keras:TfliteQuantizedFromKeras"
@@ -46,6 +47,7 @@ RUNNERS: dict[Format, str] = {
     Format.ONNX: "edgepipe.runners.onnx:OnnxRunner",
     Format.TFLITE: "edgepipe.runners.tflite:TfliteRunner",
     Format.TFLITE_QUANTIZED: "edgepipe.runners.tflite:TfliteRunner",
+    Format.OPENVINO: "edgepipe.runners.openvino:OpenvinoRunner",
 }
 
 READERS: dict[str, str] = {
@@ -66,6 +68,7 @@ TOOLCHAINS: tuple[str, ...] = (
     "onnx2tf-tensorflow",
     "litert-torch",
     "edge",
+    "openvino",
 )
 
 
@@ -110,6 +113,9 @@ TARGETS: dict[str, Target] = {
         (FLOAT, *CALIBRATED, "dynamic", "float16"),
         "TFLite, for LiteRT on any CPU",
         Format.TFLITE_QUANTIZED,
+    ),
+    "openvino": Target(
+        "openvino", Format.OPENVINO, (FLOAT,), "OpenVINO's IR, for Intel's processors"
     ),
 }
 

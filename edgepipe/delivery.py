@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog, onnx_file, pipeline
-from edgepipe.artifact import Artifact, Format, same_bytes, size_of
+from edgepipe.artifact import Artifact, Format, files_below, same_bytes, size_of
 from edgepipe.errors import DiskFull, EdgepipeError, PathError
 from edgepipe.pipeline import Candidate
 from edgepipe.report.document import Written
@@ -78,7 +78,11 @@ def write_models(folder: Path, chosen: Candidate, precision: str) -> list[Writte
 def clear_earlier(folder: Path, kept: set[str]) -> None:
     """Take away what an earlier run wrote: beside a new report it would pass for this run."""
     for name in _of_earlier_run(folder) - kept:
-        (folder / name).unlink(missing_ok=True)
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _of_earlier_run(folder: Path) -> set[str]:
@@ -95,6 +99,11 @@ def _of_earlier_run(folder: Path) -> set[str]:
 
 def _copy_model(artifact: Artifact, target: Path) -> None:
     """Aside, then renamed: a killed run leaves the old file or the new one."""
+    if artifact.path.is_dir():
+        target.mkdir(exist_ok=True)
+        for file in files_below(artifact.path):
+            _copy_file(file, target / file.name)
+        return
     alone = len(list(artifact.path.parent.iterdir())) == 1
     if artifact.format is Format.ONNX and not alone:
         for file in onnx_file.external_files(artifact.path):

@@ -72,6 +72,19 @@ def edge() -> list[str]:
     return _run_onnx(_onnx_model())
 
 
+def openvino() -> list[str]:
+    numpy, openvino = map(importlib.import_module, ("numpy", "openvino"))
+    importlib.import_module("nncf")
+    ops = importlib.import_module("openvino.opset13")
+    x = ops.parameter([1, 2], numpy.float32, name="x")
+    core = openvino.Core()
+    compiled = core.compile_model(openvino.Model([ops.relu(x)], [x], "tiny"), "CPU")
+    output = compiled(numpy.array([[-1.0, 2.0]], numpy.float32))[0]
+    _expect("OpenVINO", output.tolist(), [[0.0, 2.0]])
+    found = [name for name in core.available_devices if name != "CPU"]
+    return [f"OpenVINO: {core.get_property(name, 'FULL_DEVICE_NAME')}" for name in found]
+
+
 def _expect(what: str, received: Any, expected: Any) -> None:
     if received != expected:
         raise AssertionError(f"{what}: expected {expected!r}, received {received!r}")

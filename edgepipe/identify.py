@@ -40,6 +40,7 @@ WORDS = {
     Format.ONNX: "an ONNX model",
     Format.TFLITE: "a TFLite model",
     Format.TFLITE_QUANTIZED: "a quantized TFLite model",
+    Format.OPENVINO: "an OpenVINO model",
 }
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = {
@@ -53,6 +54,7 @@ SUFFIXES = {
     Format.ONNX: (".onnx",),
     Format.TFLITE: (".tflite", ".lite"),
     Format.TFLITE_QUANTIZED: (".tflite", ".lite"),
+    Format.OPENVINO: (),
 }
 KNOWN = (
     "edgepipe reads Keras (.keras, .h5), SavedModel folders, PyTorch (.pt2, TorchScript), "

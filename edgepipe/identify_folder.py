@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from edgepipe import identify_openvino
 from edgepipe.artifact import Format
 from edgepipe.errors import EdgepipeError, ModelNotFound
 from edgepipe.identify_sample import damaged, listing, unknown, unsupported
@@ -30,6 +31,9 @@ def recognise(folder: Path, identify: Identify) -> Format:
         if not any(folder.glob("model.weights.*")):
             raise damaged(folder, "a Keras 3 folder", "it has no model.weights.h5")
         return Format.KERAS
+    format = identify_openvino.recognise(folder)
+    if format is not None:
+        return format
     raise _refusal(folder, identify)
 
 

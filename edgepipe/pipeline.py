@@ -30,7 +30,11 @@ MEMORY_OF_A_ROUTE = 4 << 30
 LATENCY_REPEATS = 20
 CLEARLY_NEARER_DB = 3
 UNTIMED = "not timed: "
-DELIVERED = {Format.ONNX: "model.onnx", Format.TFLITE: "model_float32.tflite"}
+DELIVERED = {
+    Format.ONNX: "model.onnx",
+    Format.TFLITE: "model_float32.tflite",
+    Format.OPENVINO: "openvino",
+}
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def test_order_of_routes(source: Format) -> None:
 
 @pytest.mark.parametrize("goal", [Format.TFLITE, Format.TFLITE_QUANTIZED], ids=str)
 def test_nothing_leads_back_from_integers(goal: Format) -> None:
-    assert {*TO_TFLITE, Format.TFLITE_QUANTIZED} == set(Format)
+    assert {*TO_TFLITE, Format.TFLITE_QUANTIZED, Format.OPENVINO} == set(Format)
     with pytest.raises(UnsupportedModel, match="is quantized"):
         routes_between(Format.TFLITE_QUANTIZED, goal)
 
@@ -94,6 +94,13 @@ def test_goal_of_onnx_is_cleaned_too() -> None:
     (route,) = routes_between(Format.KERAS, Format.ONNX)
     assert [stage.name for stage in route.stages] == ["onnx_from_keras", "onnx_clean"]
     assert [route.name for route in routes_between(Format.ONNX, Format.ONNX)] == ["as-is"]
+
+
+def test_openvino_is_reached_through_clean_onnx() -> None:
+    (route,) = routes_between(Format.KERAS, Format.OPENVINO)
+    assert [stage.name for stage in route.stages][1:] == ["onnx_clean", "openvino_from_onnx"]
+    with pytest.raises(UnsupportedModel, match="no route leads from openvino to tflite"):
+        routes_between(Format.OPENVINO, Format.TFLITE)
 
 
 def test_goal_behind_the_source_is_refused() -> None:

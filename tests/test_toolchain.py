@@ -282,6 +282,7 @@ def test_every_doctor_is_there(path: Path) -> None:
         ("tflite", Format.KERAS_H5, {"keras", "onnx2tf", "onnx2tf-tensorflow", "edge"}),
         ("tflite", Format.TFLITE, {"edge"}),
         ("onnx", Format.TORCH_EXPORT, {"torch", "edge"}),
+        ("openvino", Format.ONNX, {"edge", "openvino"}),
     ],
 )
 def test_knows_what_the_routes_to_a_target_use(

@@ -1,0 +1,71 @@
+"""OpenVINO's IR: a folder with an .xml and the .bin that belongs to it, checked by size."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgepipe.artifact import Format
+from edgepipe.identify_sample import damaged, unknown
+
+KIND = "an OpenVINO model"
+HEAD = 4096
+_CONSTANT = re.compile(rb"<data\b[^>]*>")
+_PLACE = re.compile(rb'\b(offset|size)="(\d+)"')
+
+
+def recognise(folder: Path) -> Format | None:
+    """By the .xml in it whose root is `net`; its weights must be there, and all of them."""
+    graphs = [path for path in sorted(folder.glob("*.xml")) if path.is_file() and is_graph(path)]
+    if not graphs:
+        return None
+    if len(graphs) > 1:
+        raise unknown(
+            folder,
+            f"a folder with {len(graphs)} OpenVINO models: {', '.join(p.name for p in graphs)}",
+            "give a folder with one of them and its .bin.",
+        )
+    _check_weights(folder, graphs[0])
+    return Format.OPENVINO
+
+
+def is_graph(path: Path) -> bool:
+    """Whether an .xml file is the graph of an IR, told by its root."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return re.match(rb"\s*(<\?xml[^>]*\?>)?\s*<net\b", head) is not None
+
+
+def graph_of(folder: Path) -> Path:
+    """The .xml of a folder that was recognised."""
+    return next(path for path in sorted(folder.glob("*.xml")) if is_graph(path))
+
+
+def _check_weights(folder: Path, graph: Path) -> None:
+    text = graph.read_bytes()
+    if not text.rstrip().endswith(b"</net>"):
+        raise damaged(folder, KIND, f"{graph.name} does not end with </net>")
+    weights = graph.with_suffix(".bin")
+    needed = _bytes_needed(text)
+    if not weights.is_file():
+        if needed:
+            raise damaged(folder, KIND, f"{weights.name} with its weights is missing")
+        return
+    size = weights.stat().st_size
+    if size < needed:
+        raise damaged(
+            folder,
+            KIND,
+            f"{graph.name} needs {needed:,} bytes of weights, {weights.name} has {size:,}:"
+            " it belongs to another model, or was cut",
+        )
+
+
+def _bytes_needed(text: bytes) -> int:
+    """The end of the last constant, as the graph says it."""
+    ends = [0]
+    for data in _CONSTANT.findall(text):
+        place = {name: int(digits) for name, digits in _PLACE.findall(data)}
+        if len(place) == 2:
+            ends.append(place[b"offset"] + place[b"size"])
+    return max(ends)

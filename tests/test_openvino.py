@@ -1,0 +1,153 @@
+"""OpenVINO: the IR that is made of ONNX, what its runner computes, folders that are no IR."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgepipe
+from edgepipe.artifact import Artifact, Format
+from edgepipe.errors import BrokenOutput, EdgepipeError, UnknownFormat
+from edgepipe.identify import identify
+from edgepipe.runner import Description
+
+pytestmark = pytest.mark.toolchain("edge", "openvino")
+
+Build = Callable[[str, str], Path]
+MakeArtifact = Callable[..., Artifact]
+RunStage = Callable[..., Artifact]
+Describe = Callable[[Artifact], Description]
+Infer = Callable[[Artifact, dict[str, Any]], dict[str, Any]]
+
+MODELS = """
+import numpy as np, onnx
+from onnx import TensorProto as T, helper as h, numpy_helper as nh
+rng = np.random.default_rng(0)
+def value(name, shape, kind=T.FLOAT): return h.make_tensor_value_info(name, kind, shape)
+def array(name, values): return nh.from_array(np.asarray(values), name)
+def floats(*shape): return rng.normal(size=shape).astype(np.float32)
+def save(path, nodes, ins, outs, weights=(), **saving):
+    graph = h.make_graph(nodes, "g", ins, outs, list(weights))
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+    onnx.save_model(model, path, **saving)
+n = h.make_node
+save("conv.onnx", [n("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]), n("Relu", ["c"], ["r"]),
+     n("GlobalAveragePool", ["r"], ["z"]), n("Flatten", ["z"], ["a"])],
+     [value("x", ["batch", 3, 8, 8])], [value("r", ["batch", 4, 8, 8]), value("a", ["batch", 4])],
+     [array("w", floats(4, 3, 3, 3)), array("b", floats(4))])
+save("table.onnx", [n("Gather", ["t", "rows"], ["g"]), n("Mul", ["g", "x"], ["y"])],
+     [value("x", [2, 4]), value("rows", [2], T.INT64)], [value("y", [2, 4])],
+     [array("t", floats(5, 4))])
+save("beside.onnx", [n("MatMul", ["x", "w"], ["y"])], [value("x", [1, 64])],
+     [value("y", [1, 64])], [array("w", floats(64, 64))],
+     save_as_external_data=True, location="beside.data", size_threshold=0)
+save("strange.onnx", [n("Frobnicate", ["x"], ["y"], domain="made.up")], [value("x", [1, 4])],
+     [value("y", [1, 4])])
+"""
+
+FEEDS: dict[str, dict[str, Any]] = {
+    "conv": {"x": np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)},
+    "table": {
+        "x": np.random.default_rng(2).normal(size=(2, 4)).astype(np.float32),
+        "rows": np.array([4, 1]),
+    },
+    "beside": {"x": np.random.default_rng(3).normal(size=(1, 64)).astype(np.float32)},
+}
+
+
+@pytest.fixture(scope="module")
+def models(build: Build) -> Path:
+    return build("edge", MODELS)
+
+
+@pytest.fixture(scope="module")
+def made(models: Path, artifact: MakeArtifact, run_stage: RunStage) -> Artifact:
+    """The IR of `conv`."""
+    return run_stage("openvino_from_onnx", artifact(models / "conv.onnx", inputs="1x3x8x8"))
+
+
+@pytest.mark.parametrize("name", FEEDS)
+def test_the_ir_computes_what_the_onnx_model_does(
+    models: Path, artifact: MakeArtifact, run_stage: RunStage, infer: Infer, name: str
+) -> None:
+    shape = {"inputs": "1x3x8x8"} if name == "conv" else {}
+    given = artifact(models / f"{name}.onnx", **shape)
+    after = run_stage("openvino_from_onnx", given)
+    assert after.format is Format.OPENVINO
+    assert after.ends().inputs[0].shape == FEEDS[name]["x"].shape
+    wanted, received = infer(given, FEEDS[name]), infer(after, FEEDS[name])
+    assert list(wanted) == list(received)
+    for output, array in wanted.items():
+        assert received[output].dtype == array.dtype
+        np.testing.assert_allclose(received[output], array, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_stay_float32(made: Artifact, describe: Describe) -> None:
+    parameters = 4 * 3 * 3 * 3 + 4
+    assert describe(made).parameters == parameters
+    assert (made.path / "model.bin").stat().st_size >= 4 * parameters
+
+
+def test_an_op_that_openvino_lacks_is_named(
+    models: Path, artifact: MakeArtifact, run_stage: RunStage
+) -> None:
+    with pytest.raises(EdgepipeError, match="Frobnicate"):
+        run_stage("openvino_from_onnx", artifact(models / "strange.onnx"))
+
+
+def test_converts_and_delivers_xml_and_bin(
+    models: Path, tmp_path: Path, artifact: MakeArtifact, infer: Infer
+) -> None:
+    result = edgepipe.convert(
+        models / "conv.onnx", target="openvino", inputs=("1x3x8x8",), out=tmp_path
+    )
+    assert result.model == tmp_path / "openvino"
+    assert {path.name for path in result.model.iterdir()} == {"model.xml", "model.bin"}
+    delivered = artifact(result.model)
+    assert {port.name for port in delivered.ends().outputs} == {"r", "a"}
+    wanted = infer(artifact(models / "conv.onnx", inputs="1x3x8x8"), FEEDS["conv"])
+    received = infer(delivered, FEEDS["conv"])
+    np.testing.assert_allclose(received["a"], wanted["a"], rtol=1e-5, atol=1e-6)
+
+    # Another target into the same folder: nothing of the earlier run stays beside its report.
+    edgepipe.convert(models / "conv.onnx", target="onnx", inputs=("1x3x8x8",), out=tmp_path)
+    assert not result.model.exists()
+
+
+def test_folders_that_are_no_whole_ir_are_refused(made: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "ir"
+    shutil.copytree(made.path, folder)
+    assert identify(folder) is Format.OPENVINO
+    weights = folder / "model.bin"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UnknownFormat, match=r"model\.bin has 100: it belongs to another model"):
+        identify(folder)
+    weights.unlink()
+    with pytest.raises(UnknownFormat, match=r"model\.bin with its weights is missing"):
+        identify(folder)
+    shutil.copy(made.path / "model.bin", weights)
+    graph = folder / "model.xml"
+    text = graph.read_text()
+    graph.write_text(text[:600])
+    with pytest.raises(UnknownFormat, match="does not end with </net>"):
+        identify(folder)
+    graph.write_text(text)
+    shutil.copy(graph, folder / "second.xml")
+    with pytest.raises(UnknownFormat, match="2 OpenVINO models"):
+        identify(folder)
+
+
+def test_a_graph_that_openvino_cannot_read_is_told(
+    made: Artifact, tmp_path: Path, artifact: MakeArtifact
+) -> None:
+    folder = tmp_path / "ir"
+    shutil.copytree(made.path, folder)
+    graph = folder / "model.xml"
+    graph.write_text(graph.read_text().replace('type="Convolution"', 'type="Frobnicate"'))
+    with pytest.raises(BrokenOutput, match="OpenVINO can't read"):
+        artifact(folder)
