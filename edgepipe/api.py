@@ -20,7 +20,7 @@ from edgepipe import (
 )
 from edgepipe.artifact import Artifact, Format
 from edgepipe.data.survey import Survey
-from edgepipe.errors import EdgepipeError, InputError, NoRouteLeft
+from edgepipe.errors import BrokenOutput, EdgepipeError, InputError, NoRouteLeft, StageFailed
 from edgepipe.identify import suffix_note
 from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
@@ -117,6 +117,7 @@ def run(request: Request, listener: Listener) -> Result:
             warnings.append(text)
             listener.note(text)
         account = Account(request, source, (), (), 0.0, warnings)
+        _check_runs(session, source)
         try:
             outcome = pipeline.run(session, source, found, request.explore, bool(request.route))
         except NoRouteLeft as error:
@@ -171,6 +172,24 @@ def _described(
     ]
     bounded, guesses = input_ranges.bound(session, source.with_signature(pinned))
     return bounded, [*open_ends, *guesses]
+
+
+def _check_runs(session: Session, source: Artifact) -> None:
+    """The model's own outputs, which every proof needs; without them no route leads anywhere."""
+    samples = session.samples.key(source.ends())
+    try:
+        making.outputs(session, source, samples)
+    except (StageFailed, BrokenOutput) as error:
+        if isinstance(error, BrokenOutput) and not error.details.get("running"):
+            return  # What this runtime can't load, a converter may know.
+        fed = ", ".join(inputs.words(port) for port in source.ends().inputs)
+        first = source.ends().inputs[0]
+        example = f"{first.name}={'x'.join(map(str, (4, *(first.shape or (1,))[1:])))}"
+        raise InputError(
+            f"{source.path.name} can't run in its own framework, fed {fed}: {error.message}",
+            hint="are these the shapes that it takes? Set others with --input, for instance"
+            f" --input {example}; real values with --samples.",
+        ) from error
 
 
 def _look_at_data(session: Session, source: Artifact, request: Request) -> list[str]:

@@ -235,7 +235,7 @@ def outputs_key(session: Session, artifact: Artifact, samples: str) -> str:
     )
 
 
-def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path) -> Path:
+def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path | None = None) -> Path:
     """The file with the artifact's outputs on the samples, the first one run twice."""
 
     def run(folder: Path) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path) -> 
             "edgepipe.work:infer",
             session.log(f"infer-{artifact.format}"),
             artifact=artifact.to_json(),
-            feeds=str(feeds),
+            feeds=str(feeds or feeds_file(session, artifact.ends(), samples)),
             outputs=str(folder / "outputs.npz"),
         )
         return {"names": answer.value, "seconds": answer.seconds, "peak": answer.peak}

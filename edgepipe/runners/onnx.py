@@ -87,7 +87,8 @@ class OnnxRunner(Runner):
         except Exception as error:  # ONNX Runtime's errors share no base class
             shapes = {name: array.shape for name, array in prepared.items()}
             raise BrokenOutput(
-                f"ONNX Runtime can't run {self.artifact.path.name} on {shapes}: {error}"
+                f"ONNX Runtime can't run {self.artifact.path.name} on {shapes}: {error}",
+                running=True,
             ) from error
         pairs = zip(ports, found, strict=True)
         return {port.name: to_given_layout(array, port) for port, array in pairs}

@@ -135,7 +135,9 @@ class TfliteRunner(Runner):
         try:
             self.interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise BrokenOutput(f"LiteRT can't run {self.artifact.path.name}: {error}") from error
+            raise BrokenOutput(
+                f"LiteRT can't run {self.artifact.path.name}: {error}", running=True
+            ) from error
 
     def _fetch(self, port: Port, details: Details) -> NDArray[Any]:
         array = _to_real(self.interpreter.get_tensor(details["index"]), details)
