@@ -19,6 +19,7 @@ from . import (
     bias_correction,
     calibration,
     calibration_methods,
+    concat_split,
     equalization,
     integer_islands,
 )
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 WITH_HISTOGRAMS = "mse"
 """A method that needs them; what it saw serves all other methods as well."""
+SPLIT, EQUALIZED = "split.tflite", "equalized.tflite"
+"""The float model in other forms, beside the result while it is made."""
 
 
 class Quantizing:
@@ -55,7 +58,7 @@ class Quantizing:
         self.closed = 0
         self.few = few
         self._folder = folder
-        self._equalized = False
+        self._form = (False, False)
         self._feeds = feeds
         self._seen: dict[str, Seen] = {}
         self._method = ""
@@ -63,7 +66,7 @@ class Quantizing:
     def write(self, options: QuantizeOptions, path: Path) -> Path:
         """The quantized file."""
         if options.scheme in catalog.CALIBRATED:
-            self._equalize(options.equalize)
+            self.prepare(options)
         self._write(self.artifact.path, options, path)
         if options.bias_correction and options.scheme in catalog.CALIBRATED:
             corrected = self._folder / "corrected.tflite"
@@ -80,15 +83,20 @@ class Quantizing:
         path.write_bytes(made)
         self.closed = integer_islands.close(path) if options.scheme == "int8" else 0
 
-    def _equalize(self, wanted: bool) -> None:
-        """Go on with the equalized model, or with the given one; either has ranges of its own."""
-        if wanted == self._equalized:
+    def prepare(self, options: QuantizeOptions) -> None:
+        """Go on with the float model as the options want it; each form has ranges of its own."""
+        wanted = (options.split_concats, options.equalize)
+        if wanted == self._form:
             return
-        self._equalized, self._seen, self._method = wanted, {}, ""
+        self._form, self._seen, self._method = wanted, {}, ""
         self.artifact = self.given
-        out = self._folder / "equalized.tflite"
-        if wanted and equalization.equalize(self.given.path, self.few, out):
-            self.artifact = replace(self.given, path=out)
+        for asked, change, name in (
+            (options.split_concats, concat_split.split, SPLIT),
+            (options.equalize, equalization.equalize, EQUALIZED),
+        ):
+            out = self._folder / name
+            if asked and change(self.artifact.path, self.few, out):
+                self.artifact = replace(self.artifact, path=out)
 
     def observe(self, method: str) -> None:
         """See what the method needs, if that wasn't seen yet."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import integer_check
+from . import concat_split, integer_check
 from .layer_errors import Noise
 from .paired_graphs import dequantize, interpreter_of, quantize
 from .quantizing import WITH_HISTOGRAMS, Quantizing
@@ -145,6 +145,14 @@ def equalize(repair: Repair) -> None:
     repair.consider("cross-layer equalization", replace(repair.options, equalize=True))
 
 
+def split_concats(repair: Repair) -> None:
+    """Layers that read parts of unlike ranges read each by a scale of its own."""
+    out = repair.folder / "splittable.tflite"
+    if concat_split.split(repair.quantizing.given.path, repair.quantizing.few, out):
+        out.unlink()
+        repair.consider("split concatenations", replace(repair.options, split_concats=True))
+
+
 def correct_biases(repair: Repair) -> None:
     """What rounding the weights shifts on average is taken back."""
     repair.consider("bias correction", replace(repair.options, bias_correction=True))
@@ -157,7 +165,12 @@ def precision(repair: Repair) -> None:
     repair_precision.widen(repair)
 
 
-CHEAP: Sequence[Callable[[Repair], None]] = (methods, equalize, correct_biases)
+CHEAP: Sequence[Callable[[Repair], None]] = (
+    methods,
+    equalize,
+    split_concats,
+    correct_biases,
+)
 """They leave a model all int8, so they are worth trying on one that is merely not good."""
 GOOD_DB = 40.0
 

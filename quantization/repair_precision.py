@@ -86,6 +86,7 @@ class Layers:
 
 def widen(repair: Repair) -> None:
     start, before = time.monotonic(), repair.best_db
+    repair.quantizing.prepare(repair.options)  # The last try may have left another form.
     layers, levels = Layers(repair), Levels()
     best: tuple[float, Levels] | None = None
     last: float | None = before

@@ -52,6 +52,7 @@ class QuantizeOptions(Options):
         None, "The same for dense layers, where targets differ; as weights when left out."
     )
     symmetric: bool = option(False, "Zero points of 0 for int8 activations.")
+    split_concats: bool = option(False, "Split what reads concatenations of unlike ranges.")
     equalize: bool = option(False, "Make channels between two linear layers alike.")
     bias_correction: bool = option(False, "Take back the mean error of each channel.")
     float_layers: tuple[str, ...] = option((), "Patterns of layers that stay in float.")
@@ -84,7 +85,7 @@ class TfliteQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 13
+    revision: ClassVar[int] = 14
     options: ClassVar[type[Options]] = QuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 
@@ -110,7 +111,7 @@ class TfliteQuantize(Stage):
         self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
     ) -> Product:
         from . import integer_check, recipe
-        from .quantizing import WITH_HISTOGRAMS, Quantizing
+        from .quantizing import EQUALIZED, SPLIT, WITH_HISTOGRAMS, Quantizing
 
         notes = []
         artifact, rewritten = _prepared(artifact, options, workdir, data)
@@ -139,7 +140,7 @@ class TfliteQuantize(Stage):
         notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
         recipe.write(workdir, self.name, replace(options, repair="off"), facts)
         ends = _ends(artifact, path)
-        for left in (artifact.path, workdir / "equalized.tflite"):
+        for left in (artifact.path, workdir / SPLIT, workdir / EQUALIZED):
             if left.parent == workdir:  # Only the result is kept.
                 left.unlink(missing_ok=True)
         return Product(path, ends, notes=tuple(notes))
@@ -175,7 +176,11 @@ def _in_file(artifact: Artifact, feeds: Tensors) -> Tensors:
 def _may_repair(options: QuantizeOptions) -> bool:
     """A recipe that says which layers are wider, or what was corrected, is the last word."""
     said = (
-        options.float_layers or options.int16_layers or options.equalize or options.bias_correction
+        options.float_layers
+        or options.int16_layers
+        or options.split_concats
+        or options.equalize
+        or options.bias_correction
     )
     if options.scheme != "int8" or options.ranges == "moving-average" or options.repair == "off":
         return False

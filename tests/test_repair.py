@@ -12,6 +12,7 @@ from dense_net import SIZE, Net
 import edgepipe
 from edgepipe.errors import NoRouteLeft
 from edgepipe.tflite import loading
+from edgepipe.tflite.graph import Tensor
 
 pytestmark = pytest.mark.toolchain("edge")
 
@@ -111,6 +112,57 @@ def test_channels_of_unlike_ranges_are_equalized(tmp_path: Path) -> None:
     assert [note for note in notes(result) if "equalization" in note and ", kept" in note]
     assert "equalize = true" in (result.folder / "recipe.toml").read_text()
     assert set(types(result.model).values()) == {"int8"}
+
+
+def joined(folder: Path) -> Path:
+    """A dense layer on parts of ranges 1 : 1 : 1,000, of which it weighs the small ones more."""
+    net = Net()
+    ranges = (1, 1000, 1)
+    parts = [net.dense(f"part{n}", net.input, gain) for n, gain in enumerate(ranges)]
+    joint = net.op(
+        "CONCATENATION", "joint", *parts, size=3 * SIZE, axis=1, fused_activation_function="NONE"
+    )
+    weights = net.random.standard_normal((SIZE, 3 * SIZE)) / np.repeat(ranges, SIZE)
+    constants = [
+        Tensor.constant("weights", weights.astype(np.float32)),
+        Tensor.constant("bias", net.random.standard_normal(SIZE).astype(np.float32)),
+    ]
+    dense = net.op("FULLY_CONNECTED", "d", joint, *constants, fused_activation_function="RELU")
+    return net.save(folder / "float.tflite", dense)
+
+
+def test_a_concatenation_of_unlike_ranges_is_split(tmp_path: Path) -> None:
+    """Parts of like ranges stay together; the sum gets the activation."""
+    with pytest.raises(NoRouteLeft, match="expected at least 25 dB"):
+        convert(joined(tmp_path), uniform(), repair="off", min_sqnr=25)
+    result = convert(joined(tmp_path), uniform(), min_sqnr=25)
+    assert result.sqnr_db is not None and result.sqnr_db >= 25
+    assert [note for note in notes(result) if "split concat" in note and ", kept" in note]
+    assert "split_concats = true" in (result.folder / "recipe.toml").read_text()
+    assert set(types(result.model).values()) == {"int8"}
+    kinds = [op.name for op in loading.load(result.model).main.ops]
+    assert kinds.count("CONCATENATION") == 1
+    assert kinds.count("FULLY_CONNECTED") == 5
+    assert kinds.count("ADD") == 1
+
+
+def test_parts_of_like_ranges_are_left_joined(tmp_path: Path) -> None:
+    net = Net()
+    parts = [net.dense("a", net.input), net.dense("b", net.input)]
+    joint = net.op(
+        "CONCATENATION", "joint", *parts, size=2 * SIZE, axis=1, fused_activation_function="NONE"
+    )
+    weights = net.random.standard_normal((SIZE, 2 * SIZE)).astype(np.float32)
+    dense = net.op(
+        "FULLY_CONNECTED",
+        "d",
+        joint,
+        Tensor.constant("weights", weights),
+        Tensor.constant("bias", np.zeros(SIZE, np.float32)),
+        fused_activation_function="NONE",
+    )
+    result = convert(net.save(tmp_path / "f.tflite", dense), uniform(), repair="always", min_sqnr=0)
+    assert not [note for note in notes(result) if "split" in note]
 
 
 def test_a_mean_error_of_the_weights_is_taken_back(tmp_path: Path) -> None:
