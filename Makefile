@@ -11,10 +11,10 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress fuzz bench zoo models clean environment remake
+.PHONY: help demo test lint format stress fuzz bench zoo zoo-int8 models accuracy clean environment remake
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: environment ## convert the Keras example to TFLite and print where the report is
 	$(BIN)/edgepipe toolchain install $(DEMO_TOOLCHAINS)
@@ -50,9 +50,17 @@ zoo: environment ## convert the networks of keras.applications and timm, as a ta
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/zoo.py
 
+zoo-int8: environment ## quantize the same networks to int8, beside the raw tools
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python benchmarks/zoo_int8.py
+
 models: environment ## convert real models, unzipped wheels in MODELS=FOLDER, as a table
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/models.py $(or $(MODELS),out/models)
+
+accuracy: environment ## what int8 costs trained models, with the packages in MODELS=FOLDER
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python benchmarks/accuracy.py $(or $(MODELS),out/models)
 
 clean: ## remove .venv and everything made in the checkout; toolchains and results stay in the cache
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
