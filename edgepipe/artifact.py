@@ -24,10 +24,14 @@ class Format(str, Enum):
     TFLITE = "tflite"
     TFLITE_QUANTIZED = "tflite-quantized"
     OPENVINO = "openvino"
+    OPENVINO_QUANTIZED = "openvino-quantized"
 
     def __str__(self) -> str:
         return self.value
 
+
+QUANTIZED = (Format.TFLITE_QUANTIZED, Format.OPENVINO_QUANTIZED)
+"""Of fewer bits than the model that they were made of."""
 
 PIECE = 1 << 18
 """Bytes read at once: what a processor's cache holds."""

@@ -29,6 +29,7 @@ STAGES: dict[str, str] = {
     "tflite_from_keras": "edgepipe.converters.tflite_from_keras:TfliteFromKeras",
     "tflite_from_torch": "edgepipe.converters.tflite_from_torch:TfliteFromTorch",
     "openvino_from_onnx": "edgepipe.converters.openvino_from_onnx:OpenvinoFromOnnx",
+    "openvino_quantize": "edgepipe.quantization.openvino_quantize:OpenvinoQuantize",
     "tflite_quantize": "edgepipe.quantization.tflite_quantize:TfliteQuantize",
     "tflite_quantized_from_keras": (
         "edgepipe.converters.tflite_quantized_from_keras:TfliteQuantizedFromKeras"
@@ -48,6 +49,7 @@ RUNNERS: dict[Format, str] = {
     Format.TFLITE: "edgepipe.runners.tflite:TfliteRunner",
     Format.TFLITE_QUANTIZED: "edgepipe.runners.tflite:TfliteRunner",
     Format.OPENVINO: "edgepipe.runners.openvino:OpenvinoRunner",
+    Format.OPENVINO_QUANTIZED: "edgepipe.runners.openvino:OpenvinoRunner",
 }
 
 READERS: dict[str, str] = {
@@ -115,7 +117,11 @@ TARGETS: dict[str, Target] = {
         Format.TFLITE_QUANTIZED,
     ),
     "openvino": Target(
-        "openvino", Format.OPENVINO, (FLOAT,), "OpenVINO's IR, for Intel's processors"
+        "openvino",
+        Format.OPENVINO,
+        (FLOAT, "int8", "float16"),
+        "OpenVINO's IR, for Intel's processors",
+        Format.OPENVINO_QUANTIZED,
     ),
 }
 

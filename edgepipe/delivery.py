@@ -88,7 +88,8 @@ def clear_earlier(folder: Path, kept: set[str]) -> None:
 def _of_earlier_run(folder: Path) -> set[str]:
     """What the report that is there says was written."""
     precisions = {name for goal in catalog.TARGETS.values() for name in goal.precisions}
-    known = {*pipeline.DELIVERED.values(), *map(pipeline.quantized_name, precisions), RECIPE}
+    quantized = {name for one in precisions for name in pipeline.quantized_names(one).values()}
+    known = {*pipeline.DELIVERED.values(), *quantized, RECIPE}
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         recipe = {RECIPE} if report.get("recipe") else set()

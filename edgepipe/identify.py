@@ -41,6 +41,7 @@ WORDS = {
     Format.TFLITE: "a TFLite model",
     Format.TFLITE_QUANTIZED: "a quantized TFLite model",
     Format.OPENVINO: "an OpenVINO model",
+    Format.OPENVINO_QUANTIZED: "a quantized OpenVINO model",
 }
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = {
@@ -55,6 +56,7 @@ SUFFIXES = {
     Format.TFLITE: (".tflite", ".lite"),
     Format.TFLITE_QUANTIZED: (".tflite", ".lite"),
     Format.OPENVINO: (),
+    Format.OPENVINO_QUANTIZED: (),
 }
 KNOWN = (
     "edgepipe reads Keras (.keras, .h5), SavedModel folders, PyTorch (.pt2, TorchScript), "

@@ -11,6 +11,8 @@ from edgepipe.identify_sample import damaged, unknown
 KIND = "an OpenVINO model"
 HEAD = 4096
 _CONSTANT = re.compile(rb"<data\b[^>]*>")
+_FEWER_BITS = re.compile(rb'type="FakeQuantize"|<data\b[^>]*element_type="f16"')
+"""Integers are simulated by that op, float16 is told by the type of constants."""
 _PLACE = re.compile(rb'\b(offset|size)="(\d+)"')
 
 
@@ -25,8 +27,8 @@ def recognise(folder: Path) -> Format | None:
             f"a folder with {len(graphs)} OpenVINO models: {', '.join(p.name for p in graphs)}",
             "give a folder with one of them and its .bin.",
         )
-    _check_weights(folder, graphs[0])
-    return Format.OPENVINO
+    text = _check_weights(folder, graphs[0])
+    return Format.OPENVINO_QUANTIZED if _FEWER_BITS.search(text) else Format.OPENVINO
 
 
 def is_graph(path: Path) -> bool:
@@ -41,7 +43,8 @@ def graph_of(folder: Path) -> Path:
     return next(path for path in sorted(folder.glob("*.xml")) if is_graph(path))
 
 
-def _check_weights(folder: Path, graph: Path) -> None:
+def _check_weights(folder: Path, graph: Path) -> bytes:
+    """The text of the graph, when all that it refers to is there."""
     text = graph.read_bytes()
     if not text.rstrip().endswith(b"</net>"):
         raise damaged(folder, KIND, f"{graph.name} does not end with </net>")
@@ -50,7 +53,7 @@ def _check_weights(folder: Path, graph: Path) -> None:
     if not weights.is_file():
         if needed:
             raise damaged(folder, KIND, f"{weights.name} with its weights is missing")
-        return
+        return text
     size = weights.stat().st_size
     if size < needed:
         raise damaged(
@@ -59,6 +62,7 @@ def _check_weights(folder: Path, graph: Path) -> None:
             f"{graph.name} needs {needed:,} bytes of weights, {weights.name} has {size:,}:"
             " it belongs to another model, or was cut",
         )
+    return text
 
 
 def _bytes_needed(text: bytes) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgepipe import catalog, making, process_memory, quantized_proof, toolchain
-from edgepipe.artifact import Artifact, Format
+from edgepipe.artifact import QUANTIZED, Artifact, Format
 from edgepipe.errors import (
     BelowLimit,
     EdgepipeError,
@@ -223,7 +223,7 @@ def _prove(
     session: Session, before: Artifact, after: Artifact, product: Product | None
 ) -> tuple[Artifact, Proof, bool]:
     """Exact arrows must be that; of integers it is asked how much they lose."""
-    if after.format is Format.TFLITE_QUANTIZED:
+    if after.format in QUANTIZED:
         proof, kept = quantized_proof.prove(session, before, after)
         return after, proof, kept
     return making.prove(session, before, after, product)
@@ -292,7 +292,7 @@ def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:
 
 def worth_keeping(candidate: Candidate, precision: str) -> dict[str, Artifact]:
     """What goes to the user's folder, by name; of several ONNX files on the way, the last."""
-    names = {**DELIVERED, Format.TFLITE_QUANTIZED: quantized_name(precision)}
+    names = {**DELIVERED, **quantized_names(precision)}
     return {
         names[artifact.format]: artifact
         for artifact in candidate.artifacts
@@ -300,5 +300,8 @@ def worth_keeping(candidate: Candidate, precision: str) -> dict[str, Artifact]:
     }
 
 
-def quantized_name(precision: str) -> str:
-    return f"model_{precision}.tflite"
+def quantized_names(precision: str) -> dict[Format, str]:
+    return {
+        Format.TFLITE_QUANTIZED: f"model_{precision}.tflite",
+        Format.OPENVINO_QUANTIZED: f"openvino_{precision}",
+    }

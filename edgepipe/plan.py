@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgepipe import catalog
-from edgepipe.artifact import Format
+from edgepipe.artifact import QUANTIZED, Format
 from edgepipe.errors import UnknownName, UnsupportedModel
 from edgepipe.stage import Stage
 
@@ -44,10 +44,10 @@ class Route:
 
 def routes_between(source: Format, goal: Format) -> list[Route]:
     """All routes, best first: through ONNX before direct ones, then by back-end and exporter."""
-    if source is Format.TFLITE_QUANTIZED and goal in (Format.TFLITE, source):
+    if source in QUANTIZED and goal in (Format.TFLITE, Format.OPENVINO, source):
         raise UnsupportedModel(
             "the model is quantized: its tensors are stored in fewer bits, nothing gives back what"
-            " that lost, and a float TFLite is needed to start from",
+            " that lost, and a float model is needed to start from",
             hint="give the float model that it was made of.",
         )
     found = [Route(stages, source) for stages in _walk(source, goal, frozenset())]

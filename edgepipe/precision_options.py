@@ -30,17 +30,21 @@ def applied(request: Request) -> Request:
     request = _with_precision(request, recipe)
     if not request.quantizes:
         return request
+    goal = catalog.target(request.target)
+    if request.precision not in goal.precisions:
+        return request  # `Request.check` says so, with those that there are.
     merged = {name: dict(values) for name, values in request.options.items()}
     said = {
         option: value
         for field, option in OPTIONS.items()
         if (value := getattr(request, field)) is not None and value != "" and value is not False
     }
+    _check_known(said, request)
     for stage in catalog.stages():
         known = stage.options.names()
         if "unroll" in known and request.precision in catalog.CALIBRATED:
             merged.setdefault(stage.name, {}).setdefault("unroll", True)
-        if "scheme" not in known:
+        if "scheme" not in known or stage.target is not goal.quantized:
             continue
         values = {name: value for name, value in said.items() if name in known}
         values = {**recipe.get(stage.name, {}), **values, **merged.get(stage.name, {})}
@@ -53,6 +57,21 @@ def applied(request: Request) -> Request:
         stage.options.from_settings(values, stage.name)
         merged[stage.name] = values
     return replace(request, options=merged)
+
+
+def _check_known(said: Mapping[str, Any], request: Request) -> None:
+    """What no stage of the target takes is refused, rather than passed over."""
+    goal = catalog.target(request.target)
+    ends = [stage for stage in catalog.stages() if stage.target is goal.quantized]
+    known = {name for stage in ends for name in stage.options.names()}
+    for field in ("calibration_method", "allow_float", "repair"):
+        if OPTIONS[field] in said and OPTIONS[field] not in known:
+            flag = "--" + field.replace("_", "-")
+            raise OptionError(
+                f"{flag} does not exist for target {request.target}",
+                hint=f"leave it out; see `-O {ends[0].name}.NAME=VALUE`: "
+                f"{', '.join(sorted(ends[0].options.names()))}.",
+            )
 
 
 def _with_precision(request: Request, recipe: Mapping[str, Mapping[str, Any]]) -> Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 
 import edgepipe
 from edgepipe.artifact import Artifact, Format
-from edgepipe.errors import BrokenOutput, EdgepipeError, UnknownFormat
+from edgepipe.dataset import DataSource
+from edgepipe.errors import BrokenOutput, EdgepipeError, StageFailed, UnknownFormat
 from edgepipe.identify import identify
+from edgepipe.learning import Learning
 from edgepipe.runner import Description
+from edgepipe.session import Session
 
 pytestmark = pytest.mark.toolchain("edge", "openvino")
 
@@ -36,6 +40,10 @@ def save(path, nodes, ins, outs, weights=(), **saving):
     model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
     onnx.save_model(model, path, **saving)
 n = h.make_node
+save("heads.onnx", [n("MatMul", ["x", "q"], ["a"]), n("Transpose", ["x"], ["k"], perm=[0, 2, 1]),
+     n("MatMul", ["a", "k"], ["s"]), n("Softmax", ["s"], ["p"], axis=-1),
+     n("MatMul", ["p", "x"], ["y"])], [value("x", [1, 6, 8])], [value("y", [1, 6, 8])],
+     [array("q", floats(8, 8))])
 save("conv.onnx", [n("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]), n("Relu", ["c"], ["r"]),
      n("GlobalAveragePool", ["r"], ["z"]), n("Flatten", ["z"], ["a"])],
      [value("x", ["batch", 3, 8, 8])], [value("r", ["batch", 4, 8, 8]), value("a", ["batch", 4])],
@@ -151,3 +159,90 @@ def test_a_graph_that_openvino_cannot_read_is_told(
     graph.write_text(graph.read_text().replace('type="Convolution"', 'type="Frobnicate"'))
     with pytest.raises(BrokenOutput, match="OpenVINO can't read"):
         artifact(folder)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("samples") / "conv.npz"
+    np.savez(path, x=np.random.default_rng(4).normal(size=(40, 3, 8, 8)).astype(np.float32))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("precision", "least", "element"), [("int8", 20, "i8"), ("float16", 50, "f16")]
+)
+def test_fewer_bits_are_smaller_and_stay_near(
+    models: Path, samples: Path, tmp_path: Path, precision: str, least: float, element: str
+) -> None:
+    result = edgepipe.convert(
+        models / "conv.onnx",
+        target="openvino",
+        precision=precision,
+        inputs=("1x3x8x8",),
+        calibration=str(samples),
+        out=tmp_path,
+    )
+    assert result.model == tmp_path / f"openvino_{precision}"
+    assert identify(result.model) is Format.OPENVINO_QUANTIZED
+    db = result.sqnr_db
+    assert db is not None
+    assert least < db < 100  # As near as float32 it can't be.
+    text = (result.model / "model.xml").read_text()
+    assert ("FakeQuantize" in text) is (precision == "int8")
+    assert re.search(rf'element_type="{element}" shape="4, 3, 3, 3"', text)
+
+
+@pytest.fixture(scope="module")
+def quantized_text(
+    models: Path, session: Session, artifact: MakeArtifact, run_stage: RunStage
+) -> Callable[..., str]:
+    """The graph of `heads` in int8, with options."""
+
+    def make(**options: Any) -> str:
+        given = run_stage("openvino_from_onnx", artifact(models / "heads.onnx"))
+        path = session.folder / "heads.npz"
+        np.savez(path, x=np.random.default_rng(5).normal(size=(12, 6, 8)).astype(np.float32))
+        before = session.learning
+        session.learning = Learning.of(DataSource.of(path), None, 0.2)
+        try:
+            made = run_stage("openvino_quantize", given, **options)
+        finally:
+            session.learning = before
+        return (made.path / "model.xml").read_text()
+
+    return make
+
+
+def test_attention_is_spared_as_of_a_transformer(quantized_text: Callable[..., str]) -> None:
+    found, plain = quantized_text(), quantized_text(model_type="plain")
+    assert '<model_type value="transformer" />' in found
+    assert '<model_type value="transformer" />' not in plain
+
+
+def test_layers_stay_in_float_by_type(quantized_text: Callable[..., str]) -> None:
+    assert 'type="FakeQuantize"' in quantized_text(float_types="Softmax")
+    with pytest.raises(StageFailed, match="nothing was quantized"):
+        quantized_text(float_types="MatMul")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"precision": "int8"}, "needs samples"),
+        ({"precision": "int16x8"}, "unknown precision for target openvino"),
+        ({"precision": "float16", "io": "int8"}, "openvino_quantize.io"),
+        ({"precision": "float16", "calibration_method": "mse"}, "--calibration-method does not"),
+        ({"precision": "float16", "repair": "always"}, "--repair does not exist"),
+    ],
+)
+def test_what_openvino_has_not_is_refused_at_once(
+    models: Path, tmp_path: Path, said: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EdgepipeError, match=message):
+        edgepipe.convert(models / "conv.onnx", target="openvino", out=tmp_path / "out", **said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_alpha_out_of_range_is_refused(made: Artifact, run_stage: RunStage) -> None:
+    with pytest.raises(EdgepipeError, match="from 0 to 1, or -1 for none, received 3"):
+        run_stage("openvino_quantize", made, smooth_quant="3")

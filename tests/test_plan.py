@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgepipe import catalog
-from edgepipe.artifact import Format
+from edgepipe.artifact import QUANTIZED, Format
 from edgepipe.errors import UnknownName, UnsupportedModel
 from edgepipe.plan import Route, pick, routes_between
 
@@ -43,7 +43,7 @@ def test_order_of_routes(source: Format) -> None:
 
 @pytest.mark.parametrize("goal", [Format.TFLITE, Format.TFLITE_QUANTIZED], ids=str)
 def test_nothing_leads_back_from_integers(goal: Format) -> None:
-    assert {*TO_TFLITE, Format.TFLITE_QUANTIZED, Format.OPENVINO} == set(Format)
+    assert {*TO_TFLITE, *QUANTIZED, Format.OPENVINO} == set(Format)
     with pytest.raises(UnsupportedModel, match="is quantized"):
         routes_between(Format.TFLITE_QUANTIZED, goal)
 
@@ -99,6 +99,10 @@ def test_goal_of_onnx_is_cleaned_too() -> None:
 def test_openvino_is_reached_through_clean_onnx() -> None:
     (route,) = routes_between(Format.KERAS, Format.OPENVINO)
     assert [stage.name for stage in route.stages][1:] == ["onnx_clean", "openvino_from_onnx"]
+    (route,) = routes_between(Format.ONNX, Format.OPENVINO_QUANTIZED)
+    assert route.name == "openvino+nncf"
+    with pytest.raises(UnsupportedModel, match="is quantized"):
+        routes_between(Format.OPENVINO_QUANTIZED, Format.OPENVINO)
     with pytest.raises(UnsupportedModel, match="no route leads from openvino to tflite"):
         routes_between(Format.OPENVINO, Format.TFLITE)
 

@@ -22,7 +22,7 @@ DEVICE = "CPU"
 class OpenvinoRunner(Runner):
     """One compiled model and one request. Ends are matched by name."""
 
-    formats: ClassVar[tuple[Format, ...]] = (Format.OPENVINO,)
+    formats: ClassVar[tuple[Format, ...]] = (Format.OPENVINO, Format.OPENVINO_QUANTIZED)
     toolchain: ClassVar[str] = "openvino"
     preload: ClassVar[tuple[str, ...]] = ("openvino",)
 

@@ -1,0 +1,155 @@
+"""Makes an int8 or float16 IR of a float one: int8 by NNCF, float16 by OpenVINO itself."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgepipe.artifact import Artifact, Format
+from edgepipe.errors import OptionError, StageFailed
+from edgepipe.identify_openvino import graph_of
+from edgepipe.runner import to_file_layout
+from edgepipe.stage import Options, Product, Stage, option
+
+if TYPE_CHECKING:
+    from edgepipe.dataset import Dataset, Sample
+    from edgepipe.learning import Written
+
+    Samples = Dataset | Written
+
+
+@dataclass(frozen=True)
+class OpenvinoQuantizeOptions(Options):
+    scheme: Literal["int8", "float16"] = option("int8", "int8 or float16.")
+    io: Literal["auto", "float32"] = option("auto", "Inputs and outputs stay float32.")
+    preset: Literal["auto", "performance", "mixed"] = option(
+        "auto", "performance has symmetric activations, mixed asymmetric ones; auto is NNCF's."
+    )
+    device: Literal["ANY", "CPU", "GPU", "NPU", "CPU_SPR"] = option(
+        "ANY", "The device whose integer kernels are aimed at."
+    )
+    model_type: Literal["auto", "plain", "transformer"] = option(
+        "auto", "transformer spares attention; auto looks for a softmax that a product takes."
+    )
+    smooth_quant: float | None = option(
+        None, "SmoothQuant's alpha for products, 0 to 1, -1 for none; NNCF's when left out."
+    )
+    fast_bias_correction: bool = option(True, "The fast correction of biases, or the exact one.")
+    float_layers: tuple[str, ...] = option((), "Patterns of names of ops that stay in float.")
+    float_types: tuple[str, ...] = option((), "Types of ops that stay in float.")
+
+
+class OpenvinoQuantize(Stage):
+    """Float ends; what was learnt from the samples stands in the graph as FakeQuantize."""
+
+    name: ClassVar[str] = "openvino_quantize"
+    label: ClassVar[str] = "nncf"
+    sources: ClassVar[tuple[Format, ...]] = (Format.OPENVINO,)
+    target: ClassVar[Format] = Format.OPENVINO_QUANTIZED
+    toolchain: ClassVar[str] = "openvino"
+    revision: ClassVar[int] = 1
+    options: ClassVar[type[Options]] = OpenvinoQuantizeOptions
+    preload: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
+
+    def learns(self, options: OpenvinoQuantizeOptions) -> bool:
+        return options.scheme == "int8"
+
+    def check(self, artifact: Artifact, options: OpenvinoQuantizeOptions) -> None:
+        alpha = options.smooth_quant
+        if alpha is not None and alpha != -1 and not 0 <= alpha <= 1:
+            raise OptionError(
+                f"smooth_quant takes a number from 0 to 1, or -1 for none, received {alpha:g}"
+            )
+
+    def run(self, artifact: Artifact, options: OpenvinoQuantizeOptions, workdir: Path) -> Product:
+        return self.run_on(artifact, options, workdir, None)
+
+    def run_on(
+        self,
+        artifact: Artifact,
+        options: OpenvinoQuantizeOptions,
+        workdir: Path,
+        data: Samples | None,
+    ) -> Product:
+        openvino = importlib.import_module("openvino")
+        model = openvino.Core().read_model(str(graph_of(artifact.path)))
+        notes: list[str] = []
+        if options.scheme == "int8":
+            if data is None:
+                raise OptionError(
+                    "int8 needs samples that say which values occur",
+                    hint="give some with --calibration DATA.",
+                )
+            model, notes = _quantized(model, artifact, options, data)
+        folder = workdir / "model"
+        folder.mkdir()
+        openvino.save_model(
+            model, str(folder / "model.xml"), compress_to_fp16=options.scheme == "float16"
+        )
+        return Product(folder, artifact.ends(), notes=tuple(notes))
+
+
+def _quantized(
+    model: Any, artifact: Artifact, options: OpenvinoQuantizeOptions, data: Samples
+) -> tuple[Any, list[str]]:
+    nncf = importlib.import_module("nncf")
+    ports = artifact.ends().inputs
+
+    def in_file(sample: Sample) -> dict[str, Any]:
+        return {p.tensor or p.name: to_file_layout(sample.feeds[p.name], p) for p in ports}
+
+    attention = options.model_type == "transformer" or (
+        options.model_type == "auto" and has_attention(model)
+    )
+    presets = {
+        "auto": None,
+        "performance": nncf.QuantizationPreset.PERFORMANCE,
+        "mixed": nncf.QuantizationPreset.MIXED,
+    }
+    advanced = nncf.AdvancedQuantizationParameters()
+    if options.smooth_quant is not None:
+        advanced.smooth_quant_alphas = nncf.AdvancedSmoothQuantParameters(
+            matmul=options.smooth_quant
+        )
+    try:
+        made = nncf.quantize(
+            model,
+            nncf.Dataset(data, in_file),
+            preset=presets[options.preset],
+            target_device=nncf.TargetDevice[options.device],
+            subset_size=len(data),
+            fast_bias_correction=options.fast_bias_correction,
+            model_type=nncf.ModelType.TRANSFORMER if attention else None,
+            ignored_scope=nncf.IgnoredScope(
+                patterns=list(options.float_layers), types=list(options.float_types)
+            ),
+            advanced_parameters=advanced,
+        )
+    except (nncf.ValidationError, nncf.InternalError, RuntimeError) as error:
+        raise StageFailed(f"NNCF {nncf.__version__} can't quantize it: {error}") from error
+    if all(node.get_type_name() != "FakeQuantize" for node in made.get_ordered_ops()):
+        raise StageFailed(
+            "nothing was quantized: the model has no op that NNCF makes integers of,"
+            " or float_layers and float_types spare them all"
+        )
+    notes = [f"calibrated on {len(data)} samples (NNCF)", *data.problems[:3]]
+    if attention:
+        notes.append("quantized as a transformer")
+    if data.source.random:
+        notes.append("random calibration: figures mean nothing for your data")
+    return made, notes
+
+
+def has_attention(model: Any) -> bool:
+    """Whether the result of a softmax goes into a product, or an op does all of it."""
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind == "ScaledDotProductAttention":
+            return True
+        if kind == "Softmax" and any(
+            end.get_node().get_type_name() == "MatMul" for end in node.output(0).get_target_inputs()
+        ):
+            return True
+    return False
