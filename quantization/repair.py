@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgepipe.tflite import loading
+
 from . import concat_split, integer_check
 from .layer_errors import Noise
 from .paired_graphs import dequantize, interpreter_of, quantize
