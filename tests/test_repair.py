@@ -12,7 +12,7 @@ from dense_net import SIZE, Net
 import edgepipe
 from edgepipe.errors import NoRouteLeft
 from edgepipe.tflite import loading
-from edgepipe.tflite.graph import Tensor
+from edgepipe.tflite.graph import Op, Tensor
 
 pytestmark = pytest.mark.toolchain("edge")
 
@@ -197,3 +197,30 @@ def test_the_recipe_makes_the_repaired_model_again_without_trying(tmp_path: Path
 def test_without_time_nothing_is_tried(tmp_path: Path) -> None:
     with pytest.raises(NoRouteLeft, match="expected at least 25 dB"):
         convert(unequal(tmp_path), uniform(), min_sqnr=25, repair_budget=0.0)
+
+
+def test_convolutions_are_split_by_what_their_parts_reach(tmp_path: Path) -> None:
+    """The parts of a group don't stand side by side, and each needs its own columns."""
+    net = Net()
+    image = net.graph.inputs[0] = net.input = Tensor("x", (1, 4, 4, 2))
+    window = {"padding": "SAME", "stride_w": 1, "stride_h": 1, "fused_activation_function": "NONE"}
+
+    def convolve(name: str, data: Tensor, out: int, gain: Any) -> Tensor:
+        weights = net.random.standard_normal((out, 3, 3, data.shape[-1])) * gain
+        made = Tensor(name, (1, 4, 4, out))
+        constants = [
+            Tensor.constant(f"{name}_weights", weights.astype(np.float32)),
+            Tensor.constant(f"{name}_bias", np.zeros(out, np.float32)),
+        ]
+        net.graph.ops.append(Op.make("CONV_2D", [data, *constants], [made], **window))
+        return made
+
+    gains = (1, 1000, 1)
+    parts = [convolve(f"part{place}", image, 3, gain) for place, gain in enumerate(gains)]
+    joint = Tensor("joint", (1, 4, 4, 9))
+    net.graph.ops.append(Op.make("CONCATENATION", parts, [joint], axis=-1))
+    model = net.save(tmp_path / "float.tflite", convolve("last", joint, 4, 1 / np.repeat(gains, 3)))
+    data = np.random.default_rng(1).uniform(-1, 1, (60, 4, 4, 2))
+    result = convert(model, data, min_sqnr=25)
+    assert [note for note in notes(result) if "split concat" in note and ", kept" in note]
+    assert set(types(result.model).values()) == {"int8"}
