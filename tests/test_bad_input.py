@@ -313,6 +313,8 @@ def test_an_interrupt_stops_everything_at_once(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What a shell starts in the background ignores the signal, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 20
     while not _children_of(process.pid) and time.monotonic() < deadline:
