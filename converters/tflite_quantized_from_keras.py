@@ -13,7 +13,6 @@ from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import OptionError, StageFailed
 from edgepipe.runners.keras_loading import tensorflow
 from edgepipe.stage import Options, Product, Stage, option
-from edgepipe.tflite import reader
 
 from . import tflite_from_keras
 
@@ -131,6 +130,8 @@ def _configure(converter: Any, options: ConverterOptions) -> None:
 
 def _with_types(signature: Signature, path: Path) -> Signature:
     """The ports with the types that are in the file now."""
+    from edgepipe.tflite import reader
+
     main = reader.read(path).main
     found = {tensor.name: tensor.dtype for tensor in main.tensors}
 

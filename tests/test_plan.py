@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from edgepipe import catalog
@@ -119,3 +122,16 @@ def test_route_is_picked_by_its_name_and_an_unknown_one_is_told_the_others() -> 
     with pytest.raises(UnknownName, match="unknown route 'litert-torch'") as caught:
         pick(found, "litert-torch")
     assert caught.value.details["known"] == sorted(KERAS)
+
+
+def test_laying_out_routes_imports_no_numpy() -> None:
+    """A kept run does little else, and is to be fifty times faster than the first."""
+    code = """
+import sys
+from edgepipe.artifact import Format
+from edgepipe.plan import routes_between
+routes_between(Format.KERAS_H5, Format.TFLITE_QUANTIZED)
+print("numpy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
