@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
+    from edgepipe.targets.edgetpu.preflight import preflight
 
 __all__ = [
     "Diagnosis",
@@ -20,6 +21,7 @@ __all__ = [
     "convert",
     "diagnose",
     "inspect",
+    "preflight",
     "routes",
     "survey",
 ]
@@ -28,6 +30,7 @@ _HOMES = {
     "convert": "edgepipe.api",
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
+    "preflight": "edgepipe.targets.edgetpu.preflight",
     "survey": "edgepipe.api",
     "diagnose": "edgepipe.diagnosis",
     "Diagnosis": "edgepipe.diagnosis",
