@@ -68,8 +68,6 @@ def refuse(sample: Sample) -> None:
 def refuse_by_name(sample: Sample) -> None:
     """The few things whose content says too little."""
     path = sample.path
-    if SHARD.search(path.name):
-        raise _checkpoint_part(path)
     if path.suffix == ".py":
         raise unsupported(
             path,
@@ -95,7 +93,9 @@ def _safetensors(sample: Sample) -> EdgepipeError | None:
 def _checkpoint(sample: Sample) -> EdgepipeError | None:
     text = sample.head.startswith(b"model_checkpoint_path:")
     index = sample.at(sample.size - 8, 8) == LEVELDB_END
-    return _checkpoint_part(sample.path) if text or index else None
+    # A shard is bare numbers, which may look like anything: only its name tells.
+    shard = SHARD.search(sample.path.name)
+    return _checkpoint_part(sample.path) if text or index or shard else None
 
 
 def _checkpoint_part(path: Path) -> EdgepipeError:

@@ -14,7 +14,10 @@ GRAPH = 7
 # onnx.proto: ModelProto and GraphProto, field -> wire type
 ONNX_MODEL = {1: VARINT, 5: VARINT} | dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)
 ONNX_GRAPH = (1, 2, 5, 10, 11, 12, 13, 14, 15, 16)
-COREML_TYPES = range(200, 4000)  # Model.proto: the model itself is one of the fields from 200 on
+# Core ML's Model.proto: version, description, isUpdatable; the model is a field from 200 on
+COREML_MODEL = {1: VARINT, 2: BYTES, 10: VARINT}
+COREML_TYPES = range(200, 4000)
+NEWEST_COREML = 100
 
 
 @dataclass
@@ -91,11 +94,17 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _looks_like_onnx(fields: Walk) -> bool:
-    if any(ONNX_MODEL.get(number) != wire for number, wire in fields.kinds.items()):
-        # Behind a damaged place anything may seem to follow.
-        return bool(fields.stopped) and fields.order[:1] == [1] and GRAPH in fields.kinds
     version = fields.first.get(1, (0, 0))[1]
-    if fields.kinds.get(1) == VARINT and not 0 < version <= NEWEST_IR:
+    plausible = fields.kinds.get(1) == VARINT and 0 < version <= NEWEST_IR
+    if fields.stopped:
+        # Any bytes begin with some field, and behind a damaged place anything may seem to follow:
+        # every writer of ONNX puts the version first.
+        second = fields.order[1] if len(fields.order) > 1 else 0
+        known = ONNX_MODEL.get(second) == fields.kinds.get(second, BYTES)
+        return plausible and fields.order[0] == 1 and known and GRAPH in fields.kinds
+    if any(ONNX_MODEL.get(number) != wire for number, wire in fields.kinds.items()):
+        return False
+    if 1 in fields.kinds and not plausible:
         return False
     return GRAPH in fields.kinds or {1, 8} <= set(fields.kinds)
 
@@ -130,6 +139,8 @@ def _is_graph_def(sample: Sample, fields: Walk) -> bool:
 
 
 def _is_coreml(fields: Walk) -> bool:
-    if fields.kinds.get(1) != VARINT or fields.kinds.get(2) != BYTES:
+    if fields.order[:2] != [1, 2] or not 0 < fields.first[1][1] <= NEWEST_COREML:
         return False
-    return any(number in COREML_TYPES and wire == BYTES for number, wire in fields.kinds.items())
+    types = [number for number in fields.kinds if number in COREML_TYPES]
+    known = COREML_MODEL | dict.fromkeys(types, BYTES)
+    return len(types) == 1 and all(known.get(n) == wire for n, wire in fields.kinds.items())

@@ -53,6 +53,14 @@ def fresh_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store"
 
 
+# Weights are drawn, and a test that fails for one draw in many says nothing about the code.
+SEEDS = {
+    "keras": "import keras; keras.utils.set_random_seed(0)",
+    "torch": "import torch; torch.manual_seed(0)",
+    "litert-torch": "import torch; torch.manual_seed(0)",
+}
+
+
 @pytest.fixture(scope="session")
 def build(session_cache: Path) -> Build:
     """Runs code in a toolchain's Python, in a fresh folder, once for each code."""
@@ -64,7 +72,7 @@ def build(session_cache: Path) -> Build:
             return folder
         folder.mkdir()
         done = subprocess.run(
-            [str(toolchain.find(name).python), "-c", code],
+            [str(toolchain.find(name).python), "-c", f"{SEEDS.get(name, '')}\n{code}"],
             cwd=folder,
             env={**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,

@@ -175,6 +175,12 @@ UNSUPPORTED: dict[str, tuple[bytes, str, str]] = {
         "model.save",
     ),
     "ckpt.data-00000-of-00001": (bytes(9), "part of a TensorFlow checkpoint", "model.save"),
+    # Numbers that happen to step like a Core ML model
+    "net.data-00000-of-00001": (
+        proto(1, 5) + proto(2, b"d") + proto(500, b"n"),
+        "part of a TensorFlow checkpoint",
+        "model.save",
+    ),
     "model.mlmodel": (proto(1, 5) + proto(2, b"d") + proto(500, b"n"), "a Core ML", "made from"),
     "model.xml": (b'<?xml version="1.0"?>\n<net name="x"><layers>', "an OpenVINO", "made from"),
     "model.engine": (b"ftrt" + bytes(40), "a TensorRT engine", "made from"),
@@ -206,6 +212,12 @@ UNKNOWN: dict[str, tuple[bytes, str, str]] = {
         "dam",
     ),
     "noise.bin": (b"\xfe\xdc\xba" * 20, "begin with fe dc ba fe dc ba fe dc", "edgepipe reads"),
+    "numbers.bin": (
+        proto(1, 5) + proto(2, b"d") + proto(500, b"n") + proto(37, 4),
+        "expected a program",
+        "edgepipe reads",
+    ),
+    "chance.onnx": (proto(7, b"x") + b"\x0a\xff\xff", "expected an ONNX model", "dam"),
     "notes.txt": (b"just some words", "expected a model", "edgepipe reads"),
     "nograph.onnx": (proto(1, 9) + proto(8, proto(2, 18)), "it has no graph", "again"),
     "hollow.onnx": (proto(1, 9) + proto(7, b""), "its graph is empty", "again"),
