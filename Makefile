@@ -54,9 +54,9 @@ zoo-int8: environment ## quantize the same networks to int8, beside the raw tool
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/zoo_int8.py
 
-models: environment ## convert real models, unzipped wheels in MODELS=FOLDER, as a table
+models: environment ## convert real models, unzipped wheels in MODELS=FOLDER (PRECISION=int8)
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
-	$(BIN)/python benchmarks/models.py $(or $(MODELS),out/models)
+	$(BIN)/python benchmarks/models.py $(or $(MODELS),out/models) --precision $(or $(PRECISION),float32)
 
 accuracy: environment ## what int8 costs trained models, with the packages in MODELS=FOLDER
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)

@@ -24,6 +24,7 @@ import numpy as np
 import raw_tools
 import zoo
 from accuracy import sqnr
+from model_data import pictures
 from numpy.typing import NDArray
 
 import edgepipe
@@ -61,32 +62,6 @@ class Row:
 HEADER = ("network", "made by", "s", "dB", "dB of what varies", "what is said")
 
 
-def images(count: int, size: int, seed: int) -> NDArray[np.float32]:
-    """Pictures of discs, boxes and stripes on a slope of colour, from 0 to 1, channels last."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[0 : 1 : size * 1j, 0 : 1 : size * 1j]
-    pictures = []
-    for _ in range(count):
-        slope = random.normal(0, 0.5, (2, 3))
-        picture = random.uniform(0.2, 0.8, 3) + y[..., None] * slope[0] + x[..., None] * slope[1]
-        for _ in range(int(random.integers(6, 30))):
-            (top, left), width = random.uniform(0, 1, 2), random.uniform(0.02, 0.4)
-            kind = random.integers(3)
-            if kind == 0:
-                inside = (y - top) ** 2 + (x - left) ** 2 < width**2
-            elif kind == 1:
-                inside = (abs(y - top) < width) & (abs(x - left) < random.uniform(0.02, 0.4))
-            else:
-                angle = random.uniform(0, np.pi)
-                inside = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 6 / width) > 0.6
-                inside &= (y - top) ** 2 + (x - left) ** 2 < 0.1
-            share = random.uniform(0.4, 1)
-            picture[inside] = (1 - share) * picture[inside] + share * random.uniform(0, 1, 3)
-        pictures.append(picture + random.normal(0, 0.02, picture.shape))
-    found: NDArray[np.float32] = np.stack(pictures).clip(0, 1).astype(np.float32)
-    return found
-
-
 def fed(network: str, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     """Pictures as the network takes them."""
     if network in TAKES_PIXELS:
@@ -111,10 +86,10 @@ def measure(network: str, folder: Path) -> list[Row]:
         zoo.make(network, model)
     size = 299 if network == "Xception" else 224
     calibration, held_out = folder / "calibration.npz", folder / "held_out.npz"
-    learnt = fed(network, images(CALIBRATION, size, 0))
+    learnt = fed(network, pictures(CALIBRATION, size, 0))
     np.savez(calibration, x=learnt)
     np.save(folder / "calibration.npy", learnt)
-    np.savez(held_out, x=fed(network, images(HELD_OUT, size, 1)))
+    np.savez(held_out, x=fed(network, pictures(HELD_OUT, size, 1)))
 
     inputs = ("1x224x224x3",) if network == "MobileNetV3Small" else ()  # it leaves the size open
     float32 = edgepipe.convert(model, out=folder / "float32", inputs=inputs)
