@@ -16,6 +16,7 @@ from edgepipe import (
     inputs,
     making,
     pipeline,
+    program_steps,
     toolchain,
 )
 from edgepipe.artifact import Artifact, Format
@@ -26,6 +27,7 @@ from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
 from edgepipe.plan import Route, pick, routes_between
 from edgepipe.post_mortem import Limits
+from edgepipe.report import compiled as compiled_report
 from edgepipe.report import document
 from edgepipe.report.document import Account
 from edgepipe.request import Request, open_model
@@ -63,7 +65,8 @@ class Result:
         if not chosen["steps"]:
             return None
         proofs = [chosen["end_to_end"], *(step["proof"] for step in chosen["steps"])]
-        return next((float(proof["sqnr_db"]) for proof in proofs if proof), None)
+        ran = [proof for proof in proofs if proof and not proof["not_run"]]
+        return float(ran[0]["sqnr_db"]) if ran else None
 
 
 def convert(model: str | Path, *, listener: Listener | None = None, **arguments: Any) -> Result:
@@ -77,7 +80,7 @@ def convert(model: str | Path, *, listener: Listener | None = None, **arguments:
 def routes(model: str | Path, **arguments: Any) -> list[Route]:
     """The routes that `convert` would try, best first. Nothing is run."""
     request = request_for(model, arguments)
-    request.check()
+    request.check(data=False)
     return routes_for(request, format_of(request))
 
 
@@ -117,13 +120,17 @@ def run(request: Request, listener: Listener) -> Result:
             warnings.append(text)
             listener.note(text)
         account = Account(request, source, (), (), 0.0, warnings)
+        ahead = program_steps.look_ahead(session, request, found, source)
+        found = ahead.routes
+        if ahead.lacking is not None:
+            listener.note(f"{ahead.lacking.message}: the run ends before compiling")
         _check_runs(session, source)
         try:
             outcome = pipeline.run(session, source, found, request.explore, bool(request.route))
         except NoRouteLeft as error:
             _report_failure(account, session, folder, error, time.perf_counter() - start)
             raise
-        return _deliver(account, session, folder, outcome, start)
+        return _deliver(account, session, folder, outcome, start, ahead.lacking)
 
 
 def _session(request: Request, store: Store, listener: Listener) -> Session:
@@ -145,6 +152,8 @@ def _session(request: Request, store: Store, listener: Listener) -> Session:
         request.retry,
         request.learning(),
         request.quantized_tolerance(),
+        request.gates(),
+        request.device,
     )
 
 
@@ -217,7 +226,12 @@ def _warnings(source: Artifact) -> list[str]:
 
 
 def _deliver(
-    account: Account, session: Session, folder: Path, outcome: Outcome, start: float
+    account: Account,
+    session: Session,
+    folder: Path,
+    outcome: Outcome,
+    start: float,
+    lacking: EdgepipeError | None,
 ) -> Result:
     written = delivery.write_models(folder, outcome.chosen, account.request.precision)
     account = replace(
@@ -229,9 +243,16 @@ def _deliver(
     report = document.of(account, session, folder)
     if outcome.chosen.result.path.with_name(delivery.RECIPE).is_file():
         report["recipe"] = delivery.RECIPE
+    if delivery.compile_log_of(outcome.chosen).is_file():
+        report["compile_log"] = delivery.COMPILE_LOG
+    unfinished = compiled_report.add(report, account.request, outcome.chosen, lacking)
     path = delivery.write_report(folder, report)
     files = {item.path.name: item.path for item in written}
-    return Result(folder, written[-1].path, files, report, path)
+    result = Result(folder, written[-1].path, files, report, path)
+    if unfinished is not None:
+        unfinished.details.update(report=str(path), model=str(result.model))
+        raise unfinished
+    return result
 
 
 def _report_failure(

@@ -25,6 +25,7 @@ class Format(str, Enum):
     TFLITE_QUANTIZED = "tflite-quantized"
     OPENVINO = "openvino"
     OPENVINO_QUANTIZED = "openvino-quantized"
+    EDGETPU = "edgetpu"
 
     def __str__(self) -> str:
         return self.value
@@ -32,6 +33,8 @@ class Format(str, Enum):
 
 QUANTIZED = (Format.TFLITE_QUANTIZED, Format.OPENVINO_QUANTIZED)
 """Of fewer bits than the model that they were made of."""
+COMPILED = (Format.EDGETPU,)
+"""Made for a chip, by its compiler: nothing but that chip runs them."""
 
 PIECE = 1 << 18
 """Bytes read at once: what a processor's cache holds."""

@@ -34,6 +34,7 @@ STAGES: dict[str, str] = {
     "tflite_quantized_from_keras": (
         "edgepipe.converters.tflite_quantized_from_keras:TfliteQuantizedFromKeras"
     ),
+    "edgetpu_compile": "edgepipe.converters.edgetpu_compile:EdgetpuCompile",
 }
 """In order of preference: of several from one format to the next, the first is tried first."""
 
@@ -50,6 +51,7 @@ RUNNERS: dict[Format, str] = {
     Format.TFLITE_QUANTIZED: "edgepipe.runners.tflite:TfliteRunner",
     Format.OPENVINO: "edgepipe.runners.openvino:OpenvinoRunner",
     Format.OPENVINO_QUANTIZED: "edgepipe.runners.openvino:OpenvinoRunner",
+    Format.EDGETPU: "edgepipe.runners.edgetpu:EdgetpuRunner",
 }
 
 READERS: dict[str, str] = {
@@ -101,9 +103,13 @@ class Target:
     words: str
     quantized: Format | None = None
     """Of every precision but float32."""
+    compiled: Format | None = None
+    """What a chip's own compiler makes of that: there the routes end."""
 
     def format_of(self, precision: str) -> Format:
         """Where the routes of a precision end."""
+        if self.compiled is not None:
+            return self.compiled
         return self.format if precision == FLOAT or self.quantized is None else self.quantized
 
 
@@ -122,6 +128,14 @@ TARGETS: dict[str, Target] = {
         (FLOAT, "int8", "float16"),
         "OpenVINO's IR, for Intel's processors",
         Format.OPENVINO_QUANTIZED,
+    ),
+    "edgetpu": Target(
+        "edgetpu",
+        Format.TFLITE,
+        ("int8",),
+        "the Coral Edge TPU, by its own compiler",
+        Format.TFLITE_QUANTIZED,
+        Format.EDGETPU,
     ),
 }
 

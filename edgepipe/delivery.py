@@ -17,6 +17,7 @@ from edgepipe.report.document import Written
 from edgepipe.store import Store
 
 RECIPE = "recipe.toml"
+COMPILE_LOG = "model_edgetpu.log"
 COPIES = 6
 """Times the model's size that a run was seen to need on disk, with its intermediate files."""
 HEADROOM = 64 << 20
@@ -70,9 +71,17 @@ def write_models(folder: Path, chosen: Candidate, precision: str) -> list[Writte
         recipe = chosen.result.path.with_name(RECIPE)
         if recipe.is_file():
             _copy_file(recipe, folder / RECIPE)
+        log = compile_log_of(chosen)
+        if log.is_file():
+            _copy_file(log, folder / COMPILE_LOG)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return written
+
+
+def compile_log_of(chosen: Candidate) -> Path:
+    """Where a compiler's words lie beside what it made, if anything was compiled."""
+    return chosen.result.path.with_name(COMPILE_LOG)
 
 
 def clear_earlier(folder: Path, kept: set[str]) -> None:
@@ -89,11 +98,11 @@ def _of_earlier_run(folder: Path) -> set[str]:
     """What the report that is there says was written."""
     precisions = {name for goal in catalog.TARGETS.values() for name in goal.precisions}
     quantized = {name for one in precisions for name in pipeline.quantized_names(one).values()}
-    known = {*pipeline.DELIVERED.values(), *quantized, RECIPE}
+    known = {*pipeline.DELIVERED.values(), *quantized, RECIPE, COMPILE_LOG}
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        recipe = {RECIPE} if report.get("recipe") else set()
-        return ({str(item["path"]) for item in report["outputs"]} | recipe) & known
+        beside = {str(report[name]) for name in ("recipe", "compile_log") if report.get(name)}
+        return ({str(item["path"]) for item in report["outputs"]} | beside) & known
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 

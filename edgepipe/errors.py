@@ -16,6 +16,7 @@ EdgepipeError
 ├── MissingError             3  this machine lacks something
 │   ├── ToolchainMissing        not installed; carries the command that installs it
 │   ├── ToolchainFailed         its installation failed
+│   ├── ToolMissing             a program that edgepipe drives and never installs
 │   └── DiskFull                no space left
 ├── StageError               4  a stage failed on every route
 │   ├── StageFailed             the tool raised
@@ -132,6 +133,10 @@ class ToolchainMissing(MissingError):
 
 
 class ToolchainFailed(MissingError):
+    pass
+
+
+class ToolMissing(MissingError):
     pass
 
 

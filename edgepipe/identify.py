@@ -42,6 +42,7 @@ WORDS = {
     Format.TFLITE_QUANTIZED: "a quantized TFLite model",
     Format.OPENVINO: "an OpenVINO model",
     Format.OPENVINO_QUANTIZED: "a quantized OpenVINO model",
+    Format.EDGETPU: "a model compiled for the Edge TPU",
 }
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = {
@@ -57,6 +58,7 @@ SUFFIXES = {
     Format.TFLITE_QUANTIZED: (".tflite", ".lite"),
     Format.OPENVINO: (),
     Format.OPENVINO_QUANTIZED: (),
+    Format.EDGETPU: (".tflite", ".lite"),
 }
 KNOWN = (
     "edgepipe reads Keras (.keras, .h5), SavedModel folders, PyTorch (.pt2, TorchScript), "

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepipe.artifact import Format
 from edgepipe.errors import UnknownFormat
 from edgepipe.identify_sample import Damaged, Sample, damaged
+
+if TYPE_CHECKING:
+    from edgepipe.tflite.model import TfliteModel
+
+COMPILED = {"CUSTOM:edgetpu-custom-op": Format.EDGETPU}
+"""Operators that a chip's compiler puts in place of those that it mapped."""
 
 # schema.fbs: Model { version, operator_codes, subgraphs, description, buffers, ... }
 OPERATOR_CODES, SUBGRAPHS, BUFFERS = 1, 2, 4
@@ -23,17 +30,25 @@ def recognise(sample: Sample) -> Format | None:
         _check(sample)
     except Damaged as reason:
         raise damaged(sample.path, "a TFLite model", str(reason)) from reason
-    return Format.TFLITE_QUANTIZED if _is_quantized(sample.path) else Format.TFLITE
+    return _kind(sample.path)
 
 
-def _is_quantized(path: Path) -> bool:
-    """Whether anything in it stands for a real number in fewer bits than float32 has."""
+def _kind(path: Path) -> Format:
+    """Compiled for a chip, or quantized, or float."""
     from edgepipe.tflite import reader
 
     try:
         model = reader.read(path)
     except UnknownFormat:
-        return False  # Of operators that are newer than edgepipe, say; whoever reads it tells.
+        return Format.TFLITE  # Of operators newer than edgepipe, say; whoever reads it tells.
+    for operator, format in COMPILED.items():
+        if operator in model.ops():
+            return format
+    return Format.TFLITE_QUANTIZED if _is_quantized(model) else Format.TFLITE
+
+
+def _is_quantized(model: TfliteModel) -> bool:
+    """Whether anything in it stands for a real number in fewer bits than float32 has."""
     halves = ("float16", "bfloat16")
     return bool(model.quantized()) or any(
         tensor.constant and tensor.dtype in halves

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgepipe import catalog, precision_options, settings
 from edgepipe.data import preprocessing
-from edgepipe.errors import UnknownName
+from edgepipe.errors import OptionError, UnknownName
 from edgepipe.request import Request
 from edgepipe.stage import read_setting
 
@@ -40,6 +40,10 @@ SETTABLE = (
     "min_sqnr",
     "max_error",
     "min_agreement",
+    "no_compile",
+    "require_full_mapping",
+    "max_streamed_bytes",
+    "runtime_version",
     "stage_timeout",
     "stage_memory",
 )
@@ -58,13 +62,21 @@ def request_for(model: str | Path, arguments: Mapping[str, Any]) -> Request:
     hints = typing.get_type_hints(Request)
     below = {**table, **_from_environment()}
     read = {name: read_setting(value, hints[name], name) for name, value in below.items()}
-    request = Request.of(model, {**read, **arguments})
+    request = _with_precision(Request.of(model, {**read, **arguments}), {**read, **arguments})
     below_it = project.get("preprocessing", {})
     if below_it:
         said = request.preprocessing
         table = said if isinstance(said, Mapping) else preprocessing.read_file(Path(said))
         request = replace(request, preprocessing={**below_it, **table})
     return precision_options.applied(_with_options(request, project.get("options", {})))
+
+
+def _with_precision(request: Request, said: Mapping[str, Any]) -> Request:
+    """Where none was said, the first that the target has: chips have no float."""
+    goal = catalog.TARGETS.get(request.target)
+    if goal is None or "precision" in said:
+        return request
+    return replace(request, precision=goal.precisions[0])
 
 
 def _from_environment() -> dict[str, str]:
@@ -82,6 +94,12 @@ def _from_environment() -> dict[str, str]:
 
 def _with_options(request: Request, project: Mapping[str, Mapping[str, Any]]) -> Request:
     merged: dict[str, dict[str, Any]] = {}
+    for stage, values in project.items():
+        for name in set(values) & set(catalog.stage(stage).options.never_from_files):
+            raise OptionError(
+                f"edgepipe.toml can't set {stage}.{name}: it names a program, which would be run",
+                hint=f"say it on the command line: -O {stage}.{name}=…",
+            )
     for source in (project, _options_of_environment(), request.options):
         for stage, values in source.items():
             catalog.stage(stage)
@@ -90,9 +108,23 @@ def _with_options(request: Request, project: Mapping[str, Mapping[str, Any]]) ->
         for found in catalog.stages():
             if "keep_layout" in found.options.names():
                 merged.setdefault(found.name, {})["keep_layout"] = True
+    _add_compiler(request, merged)
     for stage, values in merged.items():
         catalog.stage(stage).options.from_settings(values, stage)
     return replace(request, options=merged)
+
+
+def _add_compiler(request: Request, merged: dict[str, dict[str, Any]]) -> None:
+    """What the request says of compiling, for the stage of the target that does it."""
+    goal = catalog.TARGETS.get(request.target)
+    if goal is None or goal.compiled is None:
+        return
+    said = {"compiler": request.compiler, "allow_float": request.allow_float}
+    for found in catalog.stages():
+        if found.target is goal.compiled:
+            known = {name: value for name, value in said.items() if value}
+            known = {name: known[name] for name in known if name in found.options.names()}
+            merged[found.name] = {**known, **merged.get(found.name, {})}
 
 
 def _options_of_environment() -> Mapping[str, Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import __version__, catalog, given_data, summary
-from edgepipe.artifact import Artifact, Port, Signature
+from edgepipe.artifact import COMPILED, Artifact, Port, Signature
 from edgepipe.errors import BrokenOutput, EdgepipeError, StageFailed
 from edgepipe.identify import identify
 from edgepipe.learning import data_of
@@ -23,7 +23,7 @@ from edgepipe.proof import Proof
 from edgepipe.request import digest_model
 from edgepipe.runner import Description
 from edgepipe.session import Session
-from edgepipe.stage import Product, Stage
+from edgepipe.stage import Product, ProgramStage, Stage
 from edgepipe.store import key as store_key
 
 Ahead = Callable[[], None]
@@ -84,7 +84,10 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
     """What the stage makes of the artifact, kept or made now. Raises why it can't."""
     options = session.options(stage)
     stage.check(artifact, options)
-    interpreter = session.interpreter(stage.toolchain)
+    if isinstance(stage, ProgramStage):
+        tools = stage.identity(options)
+    else:
+        tools = session.interpreter(stage.toolchain).fingerprint
     data, data_key = data_of(session.learning, stage.learns(options), artifact)
     key = store_key(
         {
@@ -94,7 +97,7 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
             "revision": stage.revision,
             "options": options.key(),
             "artifact": _identity(artifact),
-            "toolchain": interpreter.fingerprint,
+            "toolchain": tools,
             "data": data_key,
         }
     )
@@ -104,6 +107,8 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
         ahead()
         log = session.log(stage.name)
         try:
+            if isinstance(stage, ProgramStage):
+                return _drive(stage, artifact, options, folder, log)
             settings = {
                 "options": options.key(),
                 "data": given_data.readable(session, stage, data, artifact),
@@ -148,15 +153,36 @@ def _run(
         **settings,
     )
     product = Product.from_json(answer.value)
+    return _facts(stage, artifact, product, folder, log, answer.seconds, answer.peak)
+
+
+def _drive(
+    stage: ProgramStage, artifact: Artifact, options: Any, folder: Path, log: Path
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    product = stage.drive(artifact, options, folder, log)
+    return _facts(stage, artifact, product, folder, log, time.perf_counter() - start, 0)
+
+
+def _facts(
+    stage: Stage,
+    artifact: Artifact,
+    product: Product,
+    folder: Path,
+    log: Path,
+    seconds: float,
+    peak: int,
+) -> dict[str, Any]:
+    """What is kept of a result, once it was seen to be what was promised."""
     _check_promise(stage, artifact, product, folder, log)
     relative = replace(product, path=product.path.relative_to(folder))
     return {
         "product": relative.to_json(),
         "digest": digest_model(product.path, stage.target),
-        "seconds": answer.seconds,
-        "peak": answer.peak,
+        "seconds": seconds,
+        "peak": peak,
         "log": str(log),
-        "summary": summary.of(product.path, stage.target),
+        "summary": {**summary.of(product.path, stage.target), **product.facts},
     }
 
 
@@ -231,6 +257,8 @@ def outputs_key(session: Session, artifact: Artifact, samples: str) -> str:
             "artifact": _identity(artifact),
             "samples": samples,
             "toolchain": toolchain.fingerprint,
+            # What a device gave once says nothing of the one that is plugged in now.
+            "run": session.started if artifact.format in COMPILED else None,
         }
     )
 
@@ -246,6 +274,7 @@ def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path | No
             artifact=artifact.to_json(),
             feeds=str(feeds or feeds_file(session, artifact.ends(), samples)),
             outputs=str(folder / "outputs.npz"),
+            **({"device": session.device} if artifact.format in COMPILED else {}),
         )
         return {"names": answer.value, "seconds": answer.seconds, "peak": answer.peak}
 

@@ -6,10 +6,10 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edgepipe import catalog, making, process_memory, quantized_proof, toolchain
-from edgepipe.artifact import QUANTIZED, Artifact, Format
+from edgepipe import catalog, compiled_proof, making, process_memory, quantized_proof, toolchain
+from edgepipe.artifact import COMPILED, QUANTIZED, Artifact, Format
 from edgepipe.errors import (
     BelowLimit,
     EdgepipeError,
@@ -34,6 +34,7 @@ DELIVERED = {
     Format.ONNX: "model.onnx",
     Format.TFLITE: "model_float32.tflite",
     Format.OPENVINO: "openvino",
+    Format.EDGETPU: "model_edgetpu.tflite",
 }
 
 
@@ -168,11 +169,14 @@ def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> l
     if len(artifacts) == 1:
         # Nothing to convert, but nothing unproven passes either: it must load, run and repeat.
         _, trial.proof, _ = _prove(session, source, source, None)
-        if not trial.proof.proven:
+        if trial.proof.failed:
             raise Unproven(f"the model as given can't be relied on: {trial.proof.why()}")
     if len(artifacts) > 2:
-        _, trial.proof, _ = _prove(session, source, artifacts[-1], None)
-        if not trial.proof.proven:
+        end = compiled_proof.runnable(session, artifacts)
+        _, trial.proof, _ = _prove(session, source, end, None)
+        if end is not artifacts[-1]:
+            trial.proof = replace(trial.proof, notes=(*trial.proof.notes, compiled_proof.STAND_IN))
+        if trial.proof.failed:
             raise Unproven(f"end to end, the result differs: {trial.proof.why()}")
     return artifacts
 
@@ -195,7 +199,7 @@ def _take_step(
         if step.proof.reference_failed and index == 0:
             # Every route begins with this model; another one would end in the same place.
             raise SamplesError(step.proof.why())
-        if not step.proof.proven:
+        if step.proof.failed:
             step.status = "unproven"
             raise Unproven(f"{stage.name} changed what the model computes: {step.proof.why()}")
     except EdgepipeError as error:
@@ -223,6 +227,9 @@ def _prove(
     session: Session, before: Artifact, after: Artifact, product: Product | None
 ) -> tuple[Artifact, Proof, bool]:
     """Exact arrows must be that; of integers it is asked how much they lose."""
+    if after.format in COMPILED:
+        proof, kept = compiled_proof.prove(session, before, after)
+        return after, proof, kept
     if after.format in QUANTIZED:
         proof, kept = quantized_proof.prove(session, before, after)
         return after, proof, kept
@@ -248,7 +255,7 @@ def _time(session: Session, candidates: Sequence[Candidate]) -> None:
     """Latency of each result on the CPU, one after the other, to break ties."""
     samples = session.samples.key(candidates[0].result.ends())
     for candidate in candidates:
-        result = candidate.result
+        result = compiled_proof.runnable(session, candidate.artifacts)
         try:
             answer = session.call(
                 catalog.runner(result.format).toolchain,

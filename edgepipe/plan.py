@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgepipe import catalog
-from edgepipe.artifact import QUANTIZED, Format
+from edgepipe.artifact import COMPILED, QUANTIZED, Format
 from edgepipe.errors import UnknownName, UnsupportedModel
 from edgepipe.stage import Stage
 
@@ -37,7 +37,7 @@ class Route:
 
     def toolchains(self) -> tuple[str, ...]:
         """Those of its stages and of the runners that prove each arrow, each once."""
-        wanted = [stage.toolchain for stage in self.stages]
+        wanted = [stage.toolchain for stage in self.stages if stage.toolchain]
         wanted += [catalog.runner(format).toolchain for format in self.formats()]
         return tuple(dict.fromkeys(wanted))
 
@@ -49,6 +49,11 @@ def routes_between(source: Format, goal: Format) -> list[Route]:
             "the model is quantized: its tensors are stored in fewer bits, nothing gives back what"
             " that lost, and a float model is needed to start from",
             hint="give the float model that it was made of.",
+        )
+    if source in COMPILED:
+        raise UnsupportedModel(
+            f"the model is compiled already ({source}): what a chip runs can't be turned back",
+            hint="give the model that it was made of; `edgepipe inspect` shows what it holds.",
         )
     found = [Route(stages, source) for stages in _walk(source, goal, frozenset())]
     if not found:

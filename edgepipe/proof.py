@@ -67,10 +67,16 @@ class Proof:
     quantized: bool = False
     accuracy: dict[str, Any] | None = None
     """Of a quantized model and its float one, where the samples have labels."""
+    not_run: str = ""
+    """Why nothing was run: without a device, a chip's file can only be looked at."""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.failures) or any(output.failures for output in self.outputs)
 
     @property
     def proven(self) -> bool:
-        return not self.failures and not any(output.failures for output in self.outputs)
+        return not self.failed and not self.not_run
 
     @property
     def sqnr_db(self) -> float:
@@ -103,4 +109,5 @@ class Proof:
             reference_failed=data["reference_failed"],
             quantized=data.get("quantized", False),
             accuracy=data.get("accuracy"),
+            not_run=data.get("not_run", ""),
         )

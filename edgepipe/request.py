@@ -14,7 +14,8 @@ from edgepipe.artifact import Artifact, Format, Loading, digest_file, digest_pat
 from edgepipe.code_digest import code_digest
 from edgepipe.data import preprocessing
 from edgepipe.dataset import DataSource
-from edgepipe.errors import ModelNotFound, OptionError, UnknownName
+from edgepipe.errors import EdgepipeError, ModelNotFound, OptionError, UnknownName
+from edgepipe.gates import Gates
 from edgepipe.learning import HELD_OUT, Learning
 from edgepipe.proof import QUANTIZED, Tolerance
 
@@ -58,6 +59,12 @@ class Request:
     stage_timeout: float | None = None
     stage_memory: float | None = None
     retry: bool = False
+    compiler: str = ""
+    no_compile: bool = False
+    device: str = ""
+    require_full_mapping: bool = False
+    max_streamed_bytes: int | None = None
+    runtime_version: int | None = None
 
     @staticmethod
     def of(model: str | Path, settings: Mapping[str, Any]) -> Request:
@@ -80,8 +87,8 @@ class Request:
         parts = [*module.split("."), *name.split(".")]
         return text if all(part.isidentifier() for part in parts) else ""
 
-    def check(self) -> None:
-        """Refuse what contradicts itself, before anything is read."""
+    def check(self, data: bool = True) -> None:
+        """Refuse what contradicts itself, before anything is read; without `data`, of routes."""
         goal = catalog.target(self.target)
         if self.precision not in goal.precisions:
             raise UnknownName.of(
@@ -89,7 +96,9 @@ class Request:
             )
         self.tolerance()
         self.quantized_tolerance()
-        self._check_learning()
+        if data:
+            self._check_learning()
+        self._check_compiling()
         if self.seed < 0:
             raise OptionError(f"--seed takes a number from 0 on, received {self.seed}")
         if self.route and self.explore:
@@ -157,7 +166,39 @@ class Request:
             return None
         return Learning.of(given["calibration"], given.get("samples"), self.held_out)
 
+    def gates(self) -> Gates:
+        return Gates(self.require_full_mapping, self.max_streamed_bytes, self.runtime_version)
+
+    def quantized_already(self) -> bool:
+        """Whether a chip's compiler is all that is left to do, so that nothing is learnt."""
+        goal = catalog.target(self.target)
+        path = Path(self.model).expanduser()
+        if goal.compiled is None or self.factory() or not path.is_file():
+            return False
+        try:
+            return identify.identify(path) in (goal.quantized, goal.compiled)
+        except EdgepipeError:
+            return False  # It is said where the model is opened.
+
+    def _check_compiling(self) -> None:
+        """What only a chip's target knows is refused for the others, not passed over."""
+        asked = self.gates().asked()
+        asked += ["--compiler"] if self.compiler else []
+        asked += ["--no-compile"] if self.no_compile else []
+        asked += ["--device"] if self.device else []
+        if asked and catalog.target(self.target).compiled is None:
+            chips = ", ".join(name for name, goal in catalog.TARGETS.items() if goal.compiled)
+            raise OptionError(
+                f"{', '.join(asked)}: only for targets with a compiler of their own ({chips}),"
+                f" and the target is {self.target}",
+                hint="name the chip with --target.",
+            )
+        if self.no_compile and (self.compiler or self.device):
+            raise OptionError("--no-compile excludes --compiler and --device")
+
     def _check_learning(self) -> None:
+        if self.quantized_already():
+            return
         if self.precision in catalog.CALIBRATED and not self.calibration:
             raise OptionError(
                 f"--precision {self.precision} needs samples that say which values occur",

@@ -63,8 +63,9 @@ class Runner(ABC):
     preload: ClassVar[tuple[str, ...]] = ()
     """Modules worth importing while an earlier step is still running."""
 
-    def __init__(self, artifact: Artifact, threads: int = 0) -> None:
-        """`threads` of 0 leaves the number to the runtime."""
+    def __init__(self, artifact: Artifact, threads: int = 0, device: str = "") -> None:
+        """`threads` of 0 leaves the number to the runtime; `device` is for those that have some."""
+        del device
         self.artifact = artifact
         self.threads = threads
 

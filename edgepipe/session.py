@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from edgepipe import toolchain
+from edgepipe.gates import Gates
 from edgepipe.learning import Learning
 from edgepipe.post_mortem import Limits
 from edgepipe.proof import QUANTIZED, Tolerance
@@ -47,6 +48,8 @@ class Session:
         retry: bool = False,
         learning: Learning | None = None,
         quantized_tolerance: Tolerance = QUANTIZED,
+        gates: Gates | None = None,
+        device: str = "",
     ) -> None:
         self.store = store
         self.listener: Listener = listener or Silent()
@@ -57,6 +60,9 @@ class Session:
         self.retry = retry
         self.learning = learning
         self.quantized_tolerance = quantized_tolerance
+        self.gates = gates or Gates()
+        self.device = device
+        self.started = time.time_ns()
         self.peak_memory = 0
         self._interpreters: dict[str, Interpreter] = {}
         self._making = threading.RLock()

@@ -38,6 +38,9 @@ def option(default: T, help: str) -> T:
 class Options:
     """Typed settings of a stage: flag, TOML key and cache key are all read off its fields."""
 
+    never_from_files: ClassVar[tuple[str, ...]] = ()
+    """What edgepipe.toml can't set: a file in a checkout must not name a program to run."""
+
     def key(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -112,6 +115,8 @@ class Product:
     signature: Signature
     layouts: dict[str, list[tuple[int, ...] | None]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """For the step's summary in the report."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -119,6 +124,7 @@ class Product:
             "signature": self.signature.to_json(),
             "layouts": self.layouts,
             "notes": list(self.notes),
+            "facts": self.facts,
         }
 
     @staticmethod
@@ -132,6 +138,7 @@ class Product:
             signature=Signature.from_json(data["signature"]),
             layouts=layouts,
             notes=tuple(data["notes"]),
+            facts=data.get("facts", {}),
         )
 
 
@@ -145,6 +152,7 @@ class Stage(ABC):
     sources: ClassVar[tuple[Format, ...]]
     target: ClassVar[Format]
     toolchain: ClassVar[str]
+    """Empty for a `ProgramStage`."""
     revision: ClassVar[int]
     """Raised when the same input and options would give another result."""
     options: ClassVar[type[Options]] = Options
@@ -169,3 +177,24 @@ class Stage(ABC):
         """The same for a stage that learns from samples; None where none were given."""
         del data
         return self.run(artifact, options, workdir)
+
+
+class ProgramStage(Stage):
+    """One that drives a program of its own and needs no framework: it runs in edgepipe itself.
+
+    A worker has no network and no files but its own; a compiler may be in a container or on
+    another machine.
+    """
+
+    toolchain: ClassVar[str] = ""
+
+    @abstractmethod
+    def identity(self, options: Any) -> str:
+        """What the program is, for the key of the result. Raises ToolMissing where it isn't."""
+
+    @abstractmethod
+    def drive(self, artifact: Artifact, options: Any, workdir: Path, log: Path) -> Product:
+        """Run the program; what it says goes to the log, which stays when the folder goes."""
+
+    def run(self, artifact: Artifact, options: Any, workdir: Path) -> Product:
+        return self.drive(artifact, options, workdir, workdir / "program.log")

@@ -74,8 +74,8 @@ class Trial:
     @property
     def quantized_db(self) -> float | None:
         """How near a quantized result is to the float model; None of a float one."""
-        proof = self.steps[-1].proof if self.steps else None
-        return proof.sqnr_db if proof is not None and proof.quantized else None
+        proofs = [step.proof for step in reversed(self.steps) if step.proof is not None]
+        return next((one.sqnr_db for one in proofs if one.quantized and not one.not_run), None)
 
     @property
     def missed_limit(self) -> bool:

@@ -17,7 +17,7 @@ def of(path: Path, format: Format) -> dict[str, Any]:
         model = onnx_file.read(path)
         facts |= _counts(model.ops, model.parameters)
         facts["transposes"] = model.ops.get("Transpose", 0)
-    elif format in (Format.TFLITE, Format.TFLITE_QUANTIZED):
+    elif format in (Format.TFLITE, Format.TFLITE_QUANTIZED, Format.EDGETPU):
         from edgepipe.tflite import quality, reader
 
         graph = reader.read(path)

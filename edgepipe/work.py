@@ -42,13 +42,16 @@ def run_stage(
     return runnable.run_on(subject, typed, Path(workdir), samples).to_json()
 
 
-def infer(artifact: dict[str, Any], feeds: str, outputs: str, threads: int = 0) -> list[str]:
+def infer(
+    artifact: dict[str, Any], feeds: str, outputs: str, threads: int = 0, device: str = ""
+) -> list[str]:
     """Run every sample of the feeds file; the outputs file has the same number. Names, in order."""
     from edgepipe import tensors
 
     subject = Artifact.from_json(artifact)
     found: list[Tensors] = []
-    with catalog.runner(subject.format)(subject, threads) as runner:
+    on = {"device": device} if device else {}
+    with catalog.runner(subject.format)(subject, threads, **on) as runner:
         for sample in tensors.read(Path(feeds)):
             found.append(runner.infer(sample))
     tensors.write(Path(outputs), found)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from edgepipe import catalog
-from edgepipe.artifact import QUANTIZED, Format
+from edgepipe.artifact import COMPILED, QUANTIZED, Format
 from edgepipe.errors import UnknownName, UnsupportedModel
 from edgepipe.plan import Route, pick, routes_between
 
@@ -46,7 +46,7 @@ def test_order_of_routes(source: Format) -> None:
 
 @pytest.mark.parametrize("goal", [Format.TFLITE, Format.TFLITE_QUANTIZED], ids=str)
 def test_nothing_leads_back_from_integers(goal: Format) -> None:
-    assert {*TO_TFLITE, *QUANTIZED, Format.OPENVINO} == set(Format)
+    assert {*TO_TFLITE, *QUANTIZED, *COMPILED, Format.OPENVINO} == set(Format)
     with pytest.raises(UnsupportedModel, match="is quantized"):
         routes_between(Format.TFLITE_QUANTIZED, goal)
 

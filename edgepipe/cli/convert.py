@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from edgepipe.cli.compiler_options import chip_options, gate_options
 from edgepipe.cli.data_options import data_options, read_data_flags
 from edgepipe.cli.progress import Progress
 from edgepipe.errors import OptionError
@@ -141,9 +142,11 @@ def run_options(command: Command) -> Command:
 
 precision_option = click.option(
     "--precision", metavar="NAME",
-    help="float32 (the default), int8, int16x8, dynamic or float16.",
+    help="float32, int8, int16x8, dynamic or float16. Default: the target's first.",
 )  # fmt: skip
-target_option = click.option("--target", metavar="NAME", help="tflite (the default) or onnx.")
+target_option = click.option(
+    "--target", metavar="NAME", help="tflite (the default), onnx, openvino or edgetpu.",
+)  # fmt: skip
 
 
 @click.command()
@@ -156,6 +159,8 @@ target_option = click.option("--target", metavar="NAME", help="tflite (the defau
 )  # fmt: skip
 @run_options
 @data_options
+@chip_options
+@gate_options
 @click.option("--dry-run", is_flag=True, help="Show the routes and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -198,7 +203,9 @@ def set_colours(context: click.Context, wanted: bool | None) -> None:
 
 def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model and the keywords of `edgepipe.convert`."""
-    arguments = {name: value for name, value in flags.items() if value not in (None, (), "", False)}
+    # By identity: 0 is a number that was said.
+    said = {name: value for name, value in flags.items() if value is not False}
+    arguments = {name: value for name, value in said.items() if value not in (None, (), "")}
     if flags.get("antialias") is False:
         arguments["antialias"] = False  # The one flag whose absence is something else.
     read_data_flags(arguments)
@@ -241,10 +248,10 @@ def _read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
 
 def _show(result: Any) -> None:
     from edgepipe import process_memory
-    from edgepipe.report import quantized
+    from edgepipe.report import compiled, quantized
 
     report = result.report
-    proof = ": it loads, runs and repeats"
+    proof = ": it loads, runs and repeats" if result.report["chosen"] == "as-is" else ""
     if result.sqnr_db is not None:
         proof = f", proven at {result.sqnr_db:.0f} dB"
     click.echo(f"done in {report['seconds']:.1f} s by route {result.route}{proof}")
@@ -262,7 +269,7 @@ def _show(result: Any) -> None:
                 else ""
             )
             click.echo(f"  {kind[:-1]} {port['name']}: {shape} {port['dtype']}{moved}")
-    for line in quantized.summary(report):
+    for line in [*quantized.summary(report), *compiled.summary(report)]:
         click.echo(f"  {line}")
     click.echo(f"  {result.report_path}")
 
@@ -270,5 +277,5 @@ def _show(result: Any) -> None:
 def _repairs(report: dict[str, Any]) -> list[str]:
     """What a repair changed, for it decides what the file runs on."""
     chosen = next(item for item in report["routes"] if item["status"] == "chosen")
-    notes = chosen["steps"][-1]["notes"] if chosen["steps"] else []
+    notes = [note for step in chosen["steps"] for note in step["notes"]]
     return [note for note in notes if note.startswith("repair, ") and ", kept" in note]

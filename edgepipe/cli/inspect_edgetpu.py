@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepipe.cli.compiler_options import gate_options
 from edgepipe.errors import OptionError
 from edgepipe.process_memory import words
 
@@ -20,28 +21,11 @@ FLAGS = ("source", "max_streamed_bytes", "require_full_mapping", "runtime_versio
 
 def edgetpu_options(command: Command) -> Command:
     """The source model and the gates."""
-    for option in reversed(
-        (
-            click.option(
-                "--source", type=click.Path(path_type=Path),
-                help="Edge TPU: the model that the file was compiled of; shows what was mapped.",
-            ),
-            click.option(
-                "--max-streamed-bytes", type=click.IntRange(0), metavar="N",
-                help="Edge TPU: exit with 5 where more is streamed at every inference.",
-            ),
-            click.option(
-                "--require-full-mapping", is_flag=True,
-                help="Edge TPU: exit with 5 where an op is left on the CPU.",
-            ),
-            click.option(
-                "--runtime-version", type=click.IntRange(1), metavar="N",
-                help="Edge TPU: exit with 5 where a newer runtime is needed.",
-            ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    source = click.option(
+        "--source", type=click.Path(path_type=Path),
+        help="Edge TPU: the model that the file was compiled of; shows what was mapped.",
+    )  # fmt: skip
+    return source(gate_options(command))
 
 
 def decode(model: str, ops: dict[str, int], flags: dict[str, Any]) -> Compiled | None:

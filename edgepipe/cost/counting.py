@@ -20,7 +20,7 @@ from edgepipe.store import key as store_key
 REVISION = 1
 """To be raised when the same file would give other shapes."""
 
-_TFLITE = (Format.TFLITE, Format.TFLITE_QUANTIZED)
+_TFLITE = (Format.TFLITE, Format.TFLITE_QUANTIZED, Format.EDGETPU)
 
 _Network = Callable[[Signature | None], "tuple[Network, tuple[str, ...]]"]
 """The network at a size of its inputs, and what is to be noted of it."""

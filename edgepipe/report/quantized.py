@@ -33,5 +33,5 @@ def summary(report: Mapping[str, Any]) -> list[str]:
 def _proof_of(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
     chosen = next((one for one in report["routes"] if one["status"] == "chosen"), None)
     steps = chosen["steps"] if chosen else []
-    proof: Mapping[str, Any] | None = steps[-1]["proof"] if steps else None
-    return proof if proof is not None and proof.get("quantized") else None
+    proofs = [step["proof"] for step in reversed(steps) if step["proof"]]
+    return next((one for one in proofs if one.get("quantized") and not one.get("not_run")), None)

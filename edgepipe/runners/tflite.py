@@ -49,12 +49,11 @@ class TfliteRunner(Runner):
         return Description(model.signature(), model.ops(), model.parameters(), facts)
 
     def load(self) -> None:
-        litert = importlib.import_module("ai_edge_litert.interpreter")
         try:
-            self.interpreter: Any = litert.Interpreter(
+            self.interpreter: Any = self._litert().Interpreter(
                 model_path=str(self.artifact.path),
                 num_threads=self.threads or None,
-                **self.interpreter_options,
+                **self._options(),
             )
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
@@ -86,6 +85,13 @@ class TfliteRunner(Runner):
     def close(self) -> None:
         self.interpreter = None
         self.inputs, self.outputs = [], []
+
+    def _litert(self) -> Any:
+        return importlib.import_module("ai_edge_litert.interpreter")
+
+    def _options(self) -> dict[str, Any]:
+        """Further settings of the interpreter."""
+        return self.interpreter_options
 
     def _match(self, ports: tuple[Port, ...], details: list[Details]) -> list[tuple[Port, Details]]:
         known = {one["name"]: one for one in details}

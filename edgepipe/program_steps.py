@@ -1,0 +1,50 @@
+"""Stages that drive a program: looked for early, left out where it isn't there or isn't wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgepipe import catalog
+from edgepipe.artifact import Artifact
+from edgepipe.errors import EdgepipeError, ToolMissing
+from edgepipe.plan import Route
+from edgepipe.request import Request
+from edgepipe.session import Session
+from edgepipe.stage import ProgramStage
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """The routes that can be gone, and the program that they end before, for lack of it."""
+
+    routes: list[Route]
+    lacking: EdgepipeError | None = None
+
+
+def look_ahead(
+    session: Session, request: Request, routes: Sequence[Route], source: Artifact
+) -> Ahead:
+    """Without its program a route ends one step earlier, and the run goes that far."""
+    last = routes[0].stages[-1] if routes[0].stages else None
+    if not isinstance(last, ProgramStage):
+        return Ahead(list(routes))
+    options = session.options(last)
+    if source.format in last.sources:
+        last.check(source, options)  # The user's own file: said now, and as a wrong input.
+    if request.device:
+        session.call(
+            catalog.runner(last.target).toolchain,
+            "edgepipe.runners.edgetpu_library:probe",
+            session.log("device"),
+            device=request.device,
+        )
+    try:
+        if not request.no_compile:
+            last.identity(options)
+            return Ahead(list(routes))
+        lacking = None
+    except ToolMissing as error:
+        lacking = error
+    shorter = [replace(route, stages=route.stages[:-1]) for route in routes]
+    return Ahead(shorter, lacking)

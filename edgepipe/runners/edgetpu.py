@@ -1,0 +1,69 @@
+"""Runs compiled models on an Edge TPU: libedgetpu as a delegate of LiteRT."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from edgepipe.artifact import Artifact, Format
+from edgepipe.errors import BrokenOutput, StageFailed, ToolMissing
+from edgepipe.runners import edgetpu_library
+from edgepipe.runners.tflite import TfliteRunner
+
+FIRST = ":0"
+
+
+class EdgetpuRunner(TfliteRunner):
+    """One interpreter with the chip behind it. What was left to the CPU runs there."""
+
+    formats: ClassVar[tuple[Format, ...]] = (Format.EDGETPU,)
+
+    def __init__(self, artifact: Artifact, threads: int = 0, device: str = FIRST) -> None:
+        super().__init__(artifact, threads)
+        self.device = device
+        self.delegate: Any = None
+
+    def load(self) -> None:
+        from edgepipe.targets.edgetpu import compiled
+
+        name = self.artifact.path.name
+        needed = compiled.read(self.artifact.path).runtime_version
+        library = edgetpu_library.open_library()
+        library.check_version(needed, name)
+        library.check_device(self.device)
+        module = self._litert()
+        try:
+            self.delegate = module.load_delegate(library.path, {"device": self.device})
+        except (ValueError, OSError, RuntimeError) as error:
+            raise ToolMissing(
+                f"libedgetpu can't open the Edge TPU {self.device!r}: {error}",
+                hint="another program may hold it, or it hangs: plug it in again. "
+                + edgetpu_library.out_of_reach(),
+            ) from error
+        try:
+            super().load()
+        except BrokenOutput as error:
+            raise _in_words(error, name, library.words) from error
+
+    def close(self) -> None:
+        super().close()
+        self.delegate = None
+
+    def _litert(self) -> Any:
+        return edgetpu_library.interpreter_module()
+
+    def _options(self) -> dict[str, Any]:
+        return {"experimental_delegates": [self.delegate]}
+
+
+def _in_words(error: BrokenOutput, name: str, library: str) -> StageFailed:
+    told = error.message
+    if "unresolved custom op: edgetpu-custom-op" in told:
+        hint = (
+            "the delegate took none of it: this libedgetpu was built for another TensorFlow Lite."
+            " Take a build that follows your version (docs/edgetpu.md)."
+        )
+    elif "version" in told.lower():
+        hint = f"the library says of itself: {library}."
+    else:
+        hint = "a libedgetpu of 2021 fits TensorFlow Lite before 2.12 only; see docs/edgetpu.md."
+    return StageFailed(f"{name} can't run on the Edge TPU: {told}", hint=hint, type="OSError")
