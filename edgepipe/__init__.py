@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
+    from edgepipe.targets.edgetpu.compile_run import compile
     from edgepipe.targets.edgetpu.preflight import preflight
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Inspection",
     "Result",
     "__version__",
+    "compile",
     "convert",
     "diagnose",
     "inspect",
@@ -31,6 +33,7 @@ _HOMES = {
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
     "preflight": "edgepipe.targets.edgetpu.preflight",
+    "compile": "edgepipe.targets.edgetpu.compile_run",
     "survey": "edgepipe.api",
     "diagnose": "edgepipe.diagnosis",
     "Diagnosis": "edgepipe.diagnosis",

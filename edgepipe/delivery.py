@@ -70,10 +70,10 @@ def write_models(folder: Path, chosen: Candidate, precision: str) -> list[Writte
         clear_earlier(folder, {item.path.name for item in written})
         recipe = chosen.result.path.with_name(RECIPE)
         if recipe.is_file():
-            _copy_file(recipe, folder / RECIPE)
+            copy_file(recipe, folder / RECIPE)
         log = compile_log_of(chosen)
         if log.is_file():
-            _copy_file(log, folder / COMPILE_LOG)
+            copy_file(log, folder / COMPILE_LOG)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return written
@@ -112,16 +112,16 @@ def _copy_model(artifact: Artifact, target: Path) -> None:
     if artifact.path.is_dir():
         target.mkdir(exist_ok=True)
         for file in files_below(artifact.path):
-            _copy_file(file, target / file.name)
+            copy_file(file, target / file.name)
         return
     alone = len(list(artifact.path.parent.iterdir())) == 1
     if artifact.format is Format.ONNX and not alone:
         for file in onnx_file.external_files(artifact.path):
-            _copy_file(file, target.parent / file.name)
-    _copy_file(artifact.path, target)
+            copy_file(file, target.parent / file.name)
+    copy_file(artifact.path, target)
 
 
-def _copy_file(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
     if _is_copy(source, target):
         return  # Writing 14 MB again took a fifth of a run that had everything else kept.
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")

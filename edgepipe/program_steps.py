@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgepipe import catalog
 from edgepipe.artifact import Artifact
 from edgepipe.errors import EdgepipeError, ToolMissing
 from edgepipe.plan import Route
@@ -33,12 +32,9 @@ def look_ahead(
     if source.format in last.sources:
         last.check(source, options)  # The user's own file: said now, and as a wrong input.
     if request.device:
-        session.call(
-            catalog.runner(last.target).toolchain,
-            "edgepipe.runners.edgetpu_library:probe",
-            session.log("device"),
-            device=request.device,
-        )
+        from edgepipe.targets.edgetpu import device_run
+
+        device_run.ask(session, request.device)
     try:
         if not request.no_compile:
             last.identity(options)

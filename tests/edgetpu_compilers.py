@@ -52,3 +52,33 @@ def copying(entry: dict[str, str]) -> str:
 def entry_of(source: str) -> dict[str, str]:
     """A golden pair by the name of its source."""
     return next(entry for entry in PAIRS if entry["source"] == source)
+
+
+def mapping_all(segments: int = 1) -> str:
+    """Puts one chip operator in place of all others, or of each half, with a made-up package."""
+    tests = str(Path(__file__).parent)
+    return f"""
+sys.path.insert(0, {tests!r})
+from edgetpu_files import cached, options, package
+from tflite_models import model_of
+from edgepipe.tflite import loading, saving
+from edgepipe.tflite.graph import Op
+def chip(model, path):
+    graph = model.main
+    data = options(package(cached()))
+    graph.ops = [Op("CUSTOM", list(graph.inputs), list(graph.outputs), custom="edgetpu-custom-op",
+                    custom_options=data)]
+    saving.save(model, path)
+for m in models:
+    model = loading.load(m)
+    if {segments} == 1:
+        chip(model, out / (m.stem + "_edgetpu.tflite"))
+        continue
+    last = model.main.inputs
+    for number, op in enumerate(model.main.ops):
+        name = f"{{m.stem}}_segment_{{number}}_of_{segments}"
+        part = model_of([op], last, op.outputs)
+        last = op.outputs
+        saving.save(part, out / (name + ".tflite"))
+        chip(loading.load(out / (name + ".tflite")), out / (name + "_edgetpu.tflite"))
+"""

@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": "Convert a model for a target and prove that it still works.",
     "plan": "Show the routes that convert would try, without running them.",
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
+    "compile": "Compile int8 TFLite files for an edge chip, with its own compiler.",
     "preflight": "Foretell which ops of a quantized model an edge chip's compiler maps.",
     "data": "Show what of some data a model would be fed.",
     "diagnose": "Say which layers of the int8 model cost the accuracy, and why.",
