@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,16 +94,19 @@ class Reference:
 class OwnErrors:
     """Every layer as a model of its own (1)."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, originals: dict[str, Single] | None = None) -> None:
+        """`originals` are float kernels by what they make, kept from one pair to the next."""
+        originals = {} if originals is None else originals
         self.found = [LayerError(layer) for layer in pair.layers if layer.original is not None]
         self.kernels: dict[int, tuple[Single, Single]] = {}
         for error in self.found:
             assert error.layer.original is not None
+            makes = error.layer.makes
             try:
-                self.kernels[error.layer.index] = (
-                    Single(pair.quantized, error.layer.op),
-                    Single(pair.original, error.layer.original),
-                )
+                if makes not in originals:
+                    originals[makes] = Single(pair.original, error.layer.original)
+                quantized = Single(pair.quantized, error.layer.op)
+                self.kernels[error.layer.index] = (quantized, originals[makes])
             except (RuntimeError, ValueError) as reason:
                 error.failed = f"it can't be run alone: {reason}"
 
@@ -172,12 +175,16 @@ class Injection:
     def without_error(self) -> list[NDArray[Any]]:
         return [array.copy() for array in self._outputs()]
 
-    def with_error(self, name: str, error: NDArray[Any]) -> list[NDArray[Any]]:
-        place = self.order.index(name)
-        index = self.inputs[self.count + place]["index"]
-        self.interpreter.set_tensor(index, error.reshape(self.zeros[place].shape))
+    def with_errors(self, errors: Values) -> list[NDArray[Any]]:
+        """The outputs with errors behind some tensors at once."""
+        places = [self.order.index(name) for name in errors]
+        for place, error in zip(places, errors.values(), strict=True):
+            index = self.inputs[self.count + place]["index"]
+            self.interpreter.set_tensor(index, error.reshape(self.zeros[place].shape))
         outputs = self._outputs()
-        self.interpreter.set_tensor(index, self.zeros[place])
+        for place in places:
+            index = self.inputs[self.count + place]["index"]
+            self.interpreter.set_tensor(index, self.zeros[place])
         return outputs
 
     def _outputs(self) -> list[NDArray[Any]]:
@@ -191,10 +198,14 @@ def follow(
     samples: Sequence[tuple[Sequence[NDArray[Any]], Values]],
     names: Sequence[str],
     deadline: float,
+    in_groups: bool = False,
 ) -> None:
-    """Fill `final` of the layers, the largest own errors first, until the time is over."""
+    """Fill `final` of the layers, the largest own errors first, until the time is over.
+
+    In groups of neighbours, where there isn't the time for each, the noise of a group is shared
+    out by what its layers have of their own: that says which matter, but not how much.
+    """
     chosen = [error for error in errors if all(error.layer.makes in found for _, found in samples)]
-    chosen.sort(key=lambda error: error.own.sqnr_db)
     if not chosen:
         return
     injection = Injection(path, [error.layer.makes for error in chosen])
@@ -206,16 +217,33 @@ def follow(
     left, once = deadline - time.monotonic(), (time.monotonic() - start) / len(samples)
     # All layers on one sample say more than some layers on all.
     samples = samples[: max(1, int(left / (once * len(chosen))))]
-    for error in chosen:
-        if time.monotonic() > deadline:
+    size = max(1, math.ceil(once * len(chosen) / max(left, once))) if in_groups else 1
+    if size == 1:
+        chosen.sort(key=lambda error: error.own.sqnr_db)
+    for at in range(0, len(chosen), size):
+        if time.monotonic() > deadline and not in_groups:
             return
+        group = chosen[at : at + size]
         final = {name: Noise() for name in names}
         for (feeds, differences), wanted in zip(samples, clean, strict=False):
             injection.feed(feeds)
-            received = injection.with_error(error.layer.makes, differences[error.layer.makes])
+            received = injection.with_errors(
+                {error.layer.makes: differences[error.layer.makes] for error in group}
+            )
             for name, a, b in zip(names, wanted, received, strict=True):
                 final[name].add(a, b)
-        if all(math.isfinite(one.noise) for one in final.values()):
-            error.final = final
-        else:
+        _share_out(final, group)
+
+
+def _share_out(final: dict[str, Noise], group: Sequence[LayerError]) -> None:
+    if not all(math.isfinite(one.noise) for one in final.values()):
+        for error in group:
             error.failed = "its error leads to NaN or infinity at the outputs"
+        return
+    own = [error.own.noise / error.own.signal if error.own.signal else 0.0 for error in group]
+    for error, part in zip(group, own, strict=True):
+        share = part / sum(own) if sum(own) else 1 / len(group)
+        error.final = {
+            name: replace(one, noise=one.noise * share) if len(group) > 1 else one
+            for name, one in final.items()
+        }

@@ -1,9 +1,11 @@
 """int16 activations, or float, for the fewest layers that bring a model to its goal.
 
 A tensor's rounding hurts whoever reads it, so a layer is widened together with its readers.
-1. The layers that make most of the noise get int16; those that had it already, or have no such
-   kernel, stay in float. Measured anew each time: what was widened shows what it had hidden.
-2. Then, kind by kind, what turns out not to be needed goes back.
+1. Is int16 for all of them enough? Then the noisiest get it, as few as suffice: how many is
+   foretold by the noise, which adds up in energy, and found by bisection.
+2. If not, the beginning or the end of the model stays in float, as little as suffices; or, where
+   that is most of it, the noisiest of what int16 leaves, found as in (1).
+3. Then, kind by kind, what turns out not to be needed goes back.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from edgepipe.tflite import loading
 
-from . import layer_errors
+from . import layer_errors, repair_regions
 from .layer_errors import OwnErrors, Reference
-from .paired_graphs import Pair
+from .paired_graphs import Pair, Single
 
 if TYPE_CHECKING:
     from .repair import Repair
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
 
 NO_INT16 = {"SQUARED_DIFFERENCE", "HARD_SWISH", "SPACE_TO_DEPTH"}
 """What ai-edge-quantizer 0.10 has for int8 only (its default_policy.py)."""
-ROUNDS = 12
-MOST_OF_THE_NOISE = 0.7
+FINE = 40
+"""The number of layers is found to a fortieth."""
 DIAGNOSED = 2
 """Samples on which the noise is attributed; the result is judged on all."""
 SECONDS_TO_FOLLOW = 15.0
+LITTLE_DB = 1.0
+"""Where int16 for all gains less, float starts from int8."""
 
 
 @dataclass
@@ -68,113 +72,164 @@ class Layers:
             for tensor in op.reads():
                 self.readers.setdefault(tensor.name, []).append(op.outputs[0].name)
 
-    def raise_level(self, name: str, levels: Levels) -> bool:
-        """One level up, its readers at least to int16; False where that changes nothing."""
-        before = len(levels.wide) + len(levels.floating)
-        self._raise(name, levels)
-        for reader in self.readers.get(name, ()):
-            if reader not in levels.wide:
-                self._raise(reader, levels)
-        return len(levels.wide) + len(levels.floating) > before
+    def all_wide(self) -> Levels:
+        levels = Levels()
+        for name in self.by_name:
+            self._raise(name, levels, floating=False)
+        return levels
 
-    def _raise(self, name: str, levels: Levels) -> None:
-        if name not in levels.wide and self.by_name[name].name not in NO_INT16:
-            levels.wide.add(name)
-        else:
+    def widen(self, name: str, levels: Levels, floating: bool) -> None:
+        """To int16 or float, and its readers at least to int16."""
+        self._raise(name, levels, floating)
+        for reader in self.readers.get(name, ()):
+            self._raise(reader, levels, floating=False)
+
+    def _raise(self, name: str, levels: Levels, floating: bool) -> None:
+        if floating or self.by_name[name].name in NO_INT16:
             levels.floating.add(name)
+        else:
+            levels.wide.add(name)
 
 
 def widen(repair: Repair) -> None:
     start, before = time.monotonic(), repair.best_db
     repair.quantizing.prepare(repair.options)  # The last try may have left another form.
-    layers, levels = Layers(repair), Levels()
-    best: tuple[float, Levels] | None = None
-    last: float | None = before
-    for _ in range(ROUNDS):
-        if last is None or last >= repair.goal_db or time.monotonic() > repair.deadline:
-            break
-        noise = _attributed(repair, levels.applied(repair.options))
-        if not _raise(noise, layers, levels):
-            break
-        last = repair.measure(levels.applied(repair.options))
-        if last is not None and (best is None or last > best[0]):
-            best = last, levels.copy()
+    best = _fewest(repair, Layers(repair))
     if best is None:
         return
-    if best[0] >= repair.goal_db:
-        best = _narrowed(repair, layers, *best)
-    options = best[1].applied(repair.options)
+    options = best.applied(repair.options)
     wide, floating = len(options.int16_layers), len(options.float_layers)
-    words = f"{wide} layers of {len(layers.by_name)} with int16 activations, {floating} in float"
+    layers = len(loading.load(repair.quantizing.artifact.path).main.ops)
+    words = f"{wide} layers of {layers} with int16 activations, {floating} in float"
     repair.consider("int16 or float for some layers", options, words)
     last_try = repair.tries[-1]
     repair.tries[-1] = replace(last_try, before=before, seconds=time.monotonic() - start)
 
 
-def _raise(noise: dict[str, float], layers: Layers, levels: Levels) -> bool:
-    """Widen those that make most of the noise; False where nothing is left to widen."""
-    total, seen, changed = sum(noise.values()), 0.0, False
-    for name in sorted(noise, key=lambda one: -noise[one]):
-        if seen > MOST_OF_THE_NOISE * total:
-            break
-        seen += noise[name]
-        if name in layers.by_name and name not in levels.floating:
-            changed |= layers.raise_level(name, levels)
-    return changed
+def _fewest(repair: Repair, layers: Layers) -> Levels | None:
+    """The levels that reach the goal, or the best ones seen where the time was too short."""
+    search = Search(repair, layers)
+    originals: dict[str, Single] = {}
+    wide = layers.all_wide()
+    if search.look(wide):
+        search.bisect(_attributed(repair, repair.options, originals), Levels(), floating=False)
+    else:  # int16 for all is not enough, so some have to be in float.
+        base = wide if search.best_db > repair.best_db + LITTLE_DB else Levels()
+        repair_regions.shortest(
+            list(layers.by_name), lambda names: search.look(Levels(floating=names))
+        )
+        if search.reached is None:
+            noise = _attributed(repair, base.applied(repair.options), originals)
+            search.bisect(noise, base, floating=True)
+    if search.reached is not None:
+        search.narrow()
+    return search.reached or search.best
 
 
-def _attributed(repair: Repair, options: QuantizeOptions) -> dict[str, float]:
+@dataclass
+class Search:
+    """What was tried: the fewest wider layers that reach the goal, and the nearest to it."""
+
+    repair: Repair
+    layers: Layers
+    reached: Levels | None = None
+    best: Levels = field(default_factory=Levels)
+    best_db: float = float("-inf")
+
+    def look(self, levels: Levels) -> bool:
+        """Whether these reach the goal; what comes too late doesn't."""
+        if self.repair.late:
+            return False
+        found = self.repair.measure(levels.applied(self.repair.options))
+        if found is None:
+            return False
+        if found > self.best_db:
+            self.best_db, self.best = found, levels
+        if found >= self.repair.goal_db:
+            self.reached = levels
+            return True
+        return False
+
+    def bisect(self, noise: dict[str, float], base: Levels, floating: bool) -> None:
+        """Widen the noisiest layers, as few as suffice."""
+        known = [name for name in noise if name in self.layers.by_name]
+        # What gives no numbers alone, or has no counterpart, may be what matters most.
+        unknown = [name for name in self.layers.by_name if name not in noise]
+        order = unknown + sorted(known, key=lambda name: -noise[name])
+
+        def widened(count: int) -> Levels:
+            levels = base.copy()
+            for name in order[:count]:
+                self.layers.widen(name, levels, floating)
+            return levels
+
+        enough: int | None = None
+        short, count = 0, self._foretold([noise.get(name, 0.0) for name in order])
+        while not self.repair.late:
+            if self.look(widened(count)):
+                enough = count
+            else:
+                short = count
+            if enough is None and count == len(order):
+                return
+            if enough is None:
+                count = min(2 * count, len(order))
+            elif enough - short > max(1, len(order) // FINE):
+                count = (enough + short) // 2
+            else:
+                return
+
+    def _foretold(self, noise: list[float]) -> int:
+        """How many of the noisiest have to be silent for the rest to be below the goal."""
+        missing = self.repair.goal_db - self.repair.best_db
+        allowed = sum(noise) * 10 ** (-missing / 10)
+        left = sum(noise)
+        for count, one in enumerate(noise):
+            if left <= allowed:
+                return max(1, count)
+            left -= one
+        return max(1, len(noise) - 1)
+
+    def narrow(self) -> None:
+        """Float to int16, then int16 to int8, one kind at a time."""
+        assert self.reached is not None
+        for kind in self._kinds(self.reached.floating):
+            trial = self.reached.copy()
+            back = self._of(kind, trial.floating)
+            trial.floating -= back
+            trial.wide = trial.wide - back if kind in NO_INT16 else trial.wide | back
+            self.look(trial)
+        for kind in self._kinds(self.reached.wide - self.reached.floating):
+            trial = self.reached.copy()
+            trial.wide -= self._of(kind, trial.wide)
+            self.look(trial)
+
+    def _kinds(self, names: set[str]) -> list[str]:
+        counts = Counter(self.layers.by_name[name].name for name in names)
+        return [kind for kind, _ in counts.most_common()]
+
+    def _of(self, kind: str, names: set[str]) -> set[str]:
+        return {name for name in names if self.layers.by_name[name].name == kind}
+
+
+def _attributed(
+    repair: Repair, options: QuantizeOptions, originals: dict[str, Single]
+) -> dict[str, float]:
     """Tensor -> its noise at the outputs, relative to what they hold."""
     original = repair.quantizing.artifact.path
     path = repair.quantizing.write(options, repair.folder / "diagnosed.tflite")
     pair, reference = Pair(original, path), Reference(original)
-    own = OwnErrors(pair)
+    own = OwnErrors(pair, originals)
     samples = []
     for sample in repair.bench.samples[:DIAGNOSED]:
         reference.run(sample)
         samples.append((sample, own.add(reference)))
     names = [str(place) for place in range(len(repair.bench.wanted[0]))]
     end = min(repair.deadline, time.monotonic() + SECONDS_TO_FOLLOW)
-    layer_errors.follow(original, own.found, samples, names, end)
+    layer_errors.follow(original, own.found, samples, names, end, in_groups=True)
     path.unlink()
     return {
         error.layer.makes: sum(one.noise / one.signal for one in error.final.values() if one.signal)
         for error in own.found
         if error.final
     }
-
-
-def _narrowed(
-    repair: Repair, layers: Layers, reached: float, levels: Levels
-) -> tuple[float, Levels]:
-    """Without what isn't needed: float to int16, then int16 to int8, one kind at a time."""
-
-    def kinds(names: set[str]) -> list[str]:
-        counts = Counter(layers.by_name[name].name for name in names)
-        return [kind for kind, _ in counts.most_common()]
-
-    def of(kind: str, names: set[str]) -> set[str]:
-        return {name for name in names if layers.by_name[name].name == kind}
-
-    for kind in kinds(levels.floating):
-        trial = levels.copy()
-        trial.floating -= of(kind, trial.floating)
-        if kind in NO_INT16:
-            trial.wide -= of(kind, trial.wide)
-        reached, levels = _if_enough(repair, trial, reached, levels)
-    for kind in kinds(levels.wide - levels.floating):
-        trial = levels.copy()
-        trial.wide -= of(kind, trial.wide)
-        reached, levels = _if_enough(repair, trial, reached, levels)
-    return reached, levels
-
-
-def _if_enough(
-    repair: Repair, trial: Levels, reached: float, levels: Levels
-) -> tuple[float, Levels]:
-    if time.monotonic() > repair.deadline:
-        return reached, levels
-    found = repair.measure(trial.applied(repair.options))
-    if found is not None and found >= repair.goal_db:
-        return found, trial
-    return reached, levels

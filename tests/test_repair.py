@@ -71,6 +71,19 @@ def test_the_fewest_layers_get_int16_until_the_limit_is_reached(tmp_path: Path) 
     assert [note for note in notes(result) if "with int16 activations" in note and "kept" in note]
 
 
+def test_a_beginning_that_int16_is_too_narrow_for_stays_in_float(tmp_path: Path) -> None:
+    net = Net()
+    first = net.dense("first", net.input, bias=60_000)
+    second = net.dense("second", net.input, bias=60_000)
+    less = net.op("SUB", "less", first, second, fused_activation_function="NONE")
+    last = net.dense("e", net.dense("d", net.dense("c", net.dense("b", less))))
+    result = convert(net.save(tmp_path / "float.tflite", last), uniform(), min_sqnr=25)
+    made = types(result.model)
+    assert made["first"] == made["second"] == "float32"
+    assert made["c"] == made["d"] == made["e"] == "int8"
+    assert notes(result)[-1].endswith("kept (0 layers of 7 with int16 activations, 3 in float)")
+
+
 def test_a_widened_output_still_has_the_type_that_was_asked_for(tmp_path: Path) -> None:
     net = Net()
     first = net.dense("first", net.input, bias=60)
