@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 DEMO_TOOLCHAINS := keras onnx2tf edge
-TOOLCHAINS := keras torch onnx2tf onnx2tf-tensorflow litert-torch edge openvino
+TOOLCHAINS := keras torch onnx2tf onnx2tf-tensorflow litert-torch edge openvino vela tflite-micro
 PACKAGES := edgepipe converters quantization device_tests
 PYTEST_ARGS ?=
 

@@ -26,6 +26,7 @@ class Format(str, Enum):
     OPENVINO = "openvino"
     OPENVINO_QUANTIZED = "openvino-quantized"
     EDGETPU = "edgetpu"
+    ETHOSU = "ethos-u"
 
     def __str__(self) -> str:
         return self.value
@@ -33,7 +34,7 @@ class Format(str, Enum):
 
 QUANTIZED = (Format.TFLITE_QUANTIZED, Format.OPENVINO_QUANTIZED)
 """Of fewer bits than the model that they were made of."""
-COMPILED = (Format.EDGETPU,)
+COMPILED = (Format.EDGETPU, Format.ETHOSU)
 """Made for a chip, by its compiler: nothing but that chip runs them."""
 
 PIECE = 1 << 18

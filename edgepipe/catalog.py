@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgepipe.artifact import Format
 from edgepipe.errors import UnknownName
+from edgepipe.targets.ethosu.accelerators import ACCELERATORS
 
 if TYPE_CHECKING:
     from edgepipe.runner import Runner
@@ -35,6 +36,7 @@ STAGES: dict[str, str] = {
         "edgepipe.converters.tflite_quantized_from_keras:TfliteQuantizedFromKeras"
     ),
     "edgetpu_compile": "edgepipe.converters.edgetpu_compile:EdgetpuCompile",
+    "ethosu_from_tflite": "edgepipe.converters.ethosu_from_tflite:EthosuFromTflite",
 }
 """In order of preference: of several from one format to the next, the first is tried first."""
 
@@ -52,6 +54,7 @@ RUNNERS: dict[Format, str] = {
     Format.OPENVINO: "edgepipe.runners.openvino:OpenvinoRunner",
     Format.OPENVINO_QUANTIZED: "edgepipe.runners.openvino:OpenvinoRunner",
     Format.EDGETPU: "edgepipe.runners.edgetpu:EdgetpuRunner",
+    Format.ETHOSU: "edgepipe.runners.ethosu:EthosuRunner",
 }
 
 READERS: dict[str, str] = {
@@ -73,6 +76,8 @@ TOOLCHAINS: tuple[str, ...] = (
     "litert-torch",
     "edge",
     "openvino",
+    "vela",
+    "tflite-micro",
 )
 
 
@@ -105,12 +110,29 @@ class Target:
     """Of every precision but float32."""
     compiled: Format | None = None
     """What a chip's own compiler makes of that: there the routes end."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What it says of stages."""
+    flags: tuple[str, ...] = ()
+    """Those about compiling that mean something to it."""
 
     def format_of(self, precision: str) -> Format:
         """Where the routes of a precision end."""
         if self.compiled is not None:
             return self.compiled
         return self.format if precision == FLOAT or self.quantized is None else self.quantized
+
+
+def _ethosu(name: str) -> Target:
+    return Target(
+        name,
+        Format.TFLITE,
+        CALIBRATED,
+        f"Arm's {name.replace('ethos-u', 'Ethos-U')}, by Vela",
+        Format.TFLITE_QUANTIZED,
+        Format.ETHOSU,
+        {"ethosu_from_tflite": {"accelerator": name}},
+        ("--no-compile", "--require-full-mapping", "--max-sram", "--max-flash"),
+    )
 
 
 TARGETS: dict[str, Target] = {
@@ -136,7 +158,16 @@ TARGETS: dict[str, Target] = {
         "the Coral Edge TPU, by its own compiler",
         Format.TFLITE_QUANTIZED,
         Format.EDGETPU,
+        flags=(
+            "--compiler",
+            "--device",
+            "--no-compile",
+            "--require-full-mapping",
+            "--max-streamed-bytes",
+            "--runtime-version",
+        ),
     ),
+    **{name: _ethosu(name) for name in ACCELERATORS},
 }
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgepipe import quantized_proof
-from edgepipe.artifact import COMPILED, Artifact
+from edgepipe import ethosu_proof, quantized_proof
+from edgepipe.artifact import COMPILED, Artifact, Format
 from edgepipe.errors import LimitError
 from edgepipe.proof import Proof
 from edgepipe.session import Session
+from edgepipe.stage import Product
 
 NOT_RUN = (
     "not run on a device: inputs and outputs were compared with those of the model that it was"
@@ -18,8 +19,12 @@ NOT_RUN = (
 STAND_IN = "on the CPU, with the model before compiling as a stand-in for the chip"
 
 
-def prove(session: Session, before: Artifact, after: Artifact) -> tuple[Proof, bool]:
+def prove(
+    session: Session, before: Artifact, after: Artifact, product: Product | None
+) -> tuple[Proof, bool]:
     """On the device that was named, beside the model on the CPU; else nothing is run."""
+    if after.format is Format.ETHOSU:
+        return ethosu_proof.prove(session, before, after, product)
     if session.device:
         proof, kept = quantized_proof.prove(session, before, after)
         proof = replace(proof, notes=(*proof.notes, f"run on the device {session.device}"))

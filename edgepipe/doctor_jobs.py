@@ -85,6 +85,25 @@ def openvino() -> list[str]:
     return [f"OpenVINO: {core.get_property(name, 'FULL_DEVICE_NAME')}" for name in found]
 
 
+def vela() -> list[str]:
+    regor = importlib.import_module("ethosu.regor")
+    importlib.import_module("ethosu.vela.vela")
+    for family in ("EthosU55", "EthosU65", "EthosU85"):
+        _expect(family, "CONV_2D" in regor.tflite_operator_constraints(family), True)
+    return []
+
+
+def tflite_micro() -> list[str]:
+    numpy = importlib.import_module("numpy")
+    runtime = importlib.import_module("tflite_micro.python.tflite_micro.runtime")
+    sine = Path(str(runtime.__file__)).with_name("sine_float.tflite")
+    interpreter = runtime.Interpreter.from_file(str(sine), arena_size=1 << 20)
+    interpreter.set_input(numpy.array([[1.5]], numpy.float32), 0)
+    interpreter.invoke()
+    _expect("TensorFlow Lite Micro", round(float(interpreter.get_output(0)[0, 0])), 1)
+    return []
+
+
 def _expect(what: str, received: Any, expected: Any) -> None:
     if received != expected:
         raise AssertionError(f"{what}: expected {expected!r}, received {received!r}")

@@ -43,6 +43,7 @@ WORDS = {
     Format.OPENVINO: "an OpenVINO model",
     Format.OPENVINO_QUANTIZED: "a quantized OpenVINO model",
     Format.EDGETPU: "a model compiled for the Edge TPU",
+    Format.ETHOSU: "a model compiled for an Ethos-U",
 }
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = {
@@ -59,6 +60,7 @@ SUFFIXES = {
     Format.OPENVINO: (),
     Format.OPENVINO_QUANTIZED: (),
     Format.EDGETPU: (".tflite", ".lite"),
+    Format.ETHOSU: (".tflite", ".lite"),
 }
 KNOWN = (
     "edgepipe reads Keras (.keras, .h5), SavedModel folders, PyTorch (.pt2, TorchScript), "

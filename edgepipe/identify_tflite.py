@@ -13,7 +13,7 @@ from edgepipe.identify_sample import Damaged, Sample, damaged
 if TYPE_CHECKING:
     from edgepipe.tflite.model import TfliteModel
 
-COMPILED = {"CUSTOM:edgetpu-custom-op": Format.EDGETPU}
+COMPILED = {"CUSTOM:edgetpu-custom-op": Format.EDGETPU, "CUSTOM:ethos-u": Format.ETHOSU}
 """Operators that a chip's compiler puts in place of those that it mapped."""
 
 # schema.fbs: Model { version, operator_codes, subgraphs, description, buffers, ... }

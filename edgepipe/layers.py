@@ -44,6 +44,8 @@ SETTABLE = (
     "require_full_mapping",
     "max_streamed_bytes",
     "runtime_version",
+    "max_sram",
+    "max_flash",
     "stage_timeout",
     "stage_memory",
 )

@@ -110,7 +110,7 @@ def make(session: Session, stage: Stage, artifact: Artifact, ahead: Ahead) -> Ma
             if isinstance(stage, ProgramStage):
                 return _drive(stage, artifact, options, folder, log)
             settings = {
-                "options": options.key(),
+                "options": options.settings(),
                 "data": given_data.readable(session, stage, data, artifact),
             }
             return _run(session, stage, artifact, settings, folder, log)

@@ -35,6 +35,7 @@ DELIVERED = {
     Format.TFLITE: "model_float32.tflite",
     Format.OPENVINO: "openvino",
     Format.EDGETPU: "model_edgetpu.tflite",
+    Format.ETHOSU: "model_vela.tflite",
 }
 
 
@@ -228,7 +229,7 @@ def _prove(
 ) -> tuple[Artifact, Proof, bool]:
     """Exact arrows must be that; of integers it is asked how much they lose."""
     if after.format in COMPILED:
-        proof, kept = compiled_proof.prove(session, before, after)
+        proof, kept = compiled_proof.prove(session, before, after, product)
         return after, proof, kept
     if after.format in QUANTIZED:
         proof, kept = quantized_proof.prove(session, before, after)

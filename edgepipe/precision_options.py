@@ -33,7 +33,7 @@ def applied(request: Request) -> Request:
     goal = catalog.target(request.target)
     if request.precision not in goal.precisions:
         return request  # `Request.check` says so, with those that there are.
-    merged = {name: dict(values) for name, values in request.options.items()}
+    merged = _with_target(request, goal)
     said = {
         option: value
         for field, option in OPTIONS.items()
@@ -57,6 +57,25 @@ def applied(request: Request) -> Request:
         stage.options.from_settings(values, stage.name)
         merged[stage.name] = values
     return replace(request, options=merged)
+
+
+def _with_target(request: Request, goal: catalog.Target) -> dict[str, dict[str, Any]]:
+    """The options with what the target says of stages; the two must not contradict each other."""
+    merged = {name: dict(values) for name, values in request.options.items()}
+    for name, told in goal.options.items():
+        for option, value in told.items():
+            other = merged.setdefault(name, {}).setdefault(option, value)
+            if other != value:
+                raise OptionError(
+                    f"--target {goal.name} and -O {name}.{option}={other} contradict each other",
+                    hint="leave the option out; --target sets it.",
+                )
+    limit = request.gates().max_sram
+    compiling = merged.get("ethosu_from_tflite", {})
+    # What must fit is worth aiming at; when told to be small, Vela has no use for an aim.
+    if limit is not None and compiling and compiling.get("optimise") != "Size":
+        compiling.setdefault("arena_cache_size", limit)
+    return merged
 
 
 def _check_known(said: Mapping[str, Any], request: Request) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edgepipe import catalog
 from edgepipe.artifact import Artifact
 from edgepipe.errors import EdgepipeError, ToolMissing
 from edgepipe.plan import Route
@@ -27,7 +28,8 @@ def look_ahead(
     """Without its program a route ends one step earlier, and the run goes that far."""
     last = routes[0].stages[-1] if routes[0].stages else None
     if not isinstance(last, ProgramStage):
-        return Ahead(list(routes))
+        compiles = request.no_compile and catalog.target(request.target).compiled
+        return Ahead(_shorter(routes) if compiles else list(routes))
     options = session.options(last)
     if source.format in last.sources:
         last.check(source, options)  # The user's own file: said now, and as a wrong input.
@@ -42,5 +44,8 @@ def look_ahead(
         lacking = None
     except ToolMissing as error:
         lacking = error
-    shorter = [replace(route, stages=route.stages[:-1]) for route in routes]
-    return Ahead(shorter, lacking)
+    return Ahead(_shorter(routes), lacking)
+
+
+def _shorter(routes: Sequence[Route]) -> list[Route]:
+    return [replace(route, stages=route.stages[:-1]) for route in routes]

@@ -65,6 +65,8 @@ class Request:
     require_full_mapping: bool = False
     max_streamed_bytes: int | None = None
     runtime_version: int | None = None
+    max_sram: str = ""
+    max_flash: str = ""
 
     @staticmethod
     def of(model: str | Path, settings: Mapping[str, Any]) -> Request:
@@ -167,7 +169,13 @@ class Request:
         return Learning.of(given["calibration"], given.get("samples"), self.held_out)
 
     def gates(self) -> Gates:
-        return Gates(self.require_full_mapping, self.max_streamed_bytes, self.runtime_version)
+        return Gates(
+            self.require_full_mapping,
+            self.max_streamed_bytes,
+            self.runtime_version,
+            Gates.read_size("--max-sram", self.max_sram),
+            Gates.read_size("--max-flash", self.max_flash),
+        )
 
     def quantized_already(self) -> bool:
         """Whether a chip's compiler is all that is left to do, so that nothing is learnt."""
@@ -192,6 +200,13 @@ class Request:
                 f"{', '.join(asked)}: only for targets with a compiler of their own ({chips}),"
                 f" and the target is {self.target}",
                 hint="name the chip with --target.",
+            )
+        goal = catalog.target(self.target)
+        foreign = [flag for flag in asked if flag not in goal.flags]
+        if foreign:
+            raise OptionError(
+                f"{', '.join(foreign)}: not for the target {self.target}",
+                hint=f"it has {', '.join(goal.flags)}.",
             )
         if self.no_compile and (self.compiler or self.device):
             raise OptionError("--no-compile excludes --compiler and --device")

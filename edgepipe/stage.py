@@ -41,8 +41,13 @@ class Options:
     never_from_files: ClassVar[tuple[str, ...]] = ()
     """What edgepipe.toml can't set: a file in a checkout must not name a program to run."""
 
-    def key(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """As a worker is sent them."""
         return dataclasses.asdict(self)
+
+    def key(self) -> dict[str, Any]:
+        """What of them decides the result."""
+        return self.settings()
 
     @classmethod
     def names(cls) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgepipe.artifact import Format, size_of
+from edgepipe.artifact import COMPILED, Format, size_of
 
 
 def of(path: Path, format: Format) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def of(path: Path, format: Format) -> dict[str, Any]:
         model = onnx_file.read(path)
         facts |= _counts(model.ops, model.parameters)
         facts["transposes"] = model.ops.get("Transpose", 0)
-    elif format in (Format.TFLITE, Format.TFLITE_QUANTIZED, Format.EDGETPU):
+    elif format in (Format.TFLITE, Format.TFLITE_QUANTIZED, *COMPILED):
         from edgepipe.tflite import quality, reader
 
         graph = reader.read(path)

@@ -8,7 +8,8 @@ from edgepipe.artifact import Format
 
 def needed_for(target: str, source: Format | None = None) -> tuple[str, ...]:
     """The toolchains that any route to this target uses, from one format or from all of them."""
-    goal = catalog.target(target).format
+    wanted = catalog.target(target)
+    goal = wanted.compiled or wanted.format
     stages = list(catalog.stages())
     starts = set(catalog.RUNNERS) if source is None else {source}
     reached = _closure(starts, [(set(stage.sources), stage.target) for stage in stages])

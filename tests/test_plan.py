@@ -135,3 +135,13 @@ print("numpy" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_chip_is_reached_through_integers_and_nothing_leads_back() -> None:
+    found = routes_between(Format.KERAS_H5, Format.ETHOSU)
+    assert all(route.formats()[-2:] == (Format.TFLITE_QUANTIZED, Format.ETHOSU) for route in found)
+    assert found[0].name == "tf2onnx+onnx2tf+aeq+vela"
+    (direct,) = routes_between(Format.TFLITE_QUANTIZED, Format.ETHOSU)
+    assert direct.toolchains() == ("vela", "edge")
+    with pytest.raises(UnsupportedModel, match="compiled already"):
+        routes_between(Format.ETHOSU, Format.TFLITE_QUANTIZED)

@@ -26,7 +26,15 @@ def chip_options(command: Command) -> Command:
         "--no-compile", is_flag=True,
         help="Stop before a chip's compiler: give the model that it would be given.",
     )  # fmt: skip
-    return _COMPILER(no_compile(_DEVICE(command)))
+    sram = click.option(
+        "--max-sram", metavar="SIZE",
+        help="Ethos-U: the SRAM that there is, as 512K; exit with 5 where it takes more.",
+    )  # fmt: skip
+    flash = click.option(
+        "--max-flash", metavar="SIZE",
+        help="Ethos-U: the flash for the model, as 1.5M; exit with 5 where it takes more.",
+    )  # fmt: skip
+    return _COMPILER(no_compile(_DEVICE(sram(flash(command)))))
 
 
 def gate_options(command: Command) -> Command:
@@ -35,7 +43,7 @@ def gate_options(command: Command) -> Command:
         (
             click.option(
                 "--require-full-mapping", is_flag=True,
-                help="Edge TPU: exit with 5 where an op is left on the CPU.",
+                help="Exit with 5 where an op is left on the CPU.",
             ),
             click.option(
                 "--max-streamed-bytes", type=click.IntRange(0), metavar="N",

@@ -145,7 +145,8 @@ precision_option = click.option(
     help="float32, int8, int16x8, dynamic or float16. Default: the target's first.",
 )  # fmt: skip
 target_option = click.option(
-    "--target", metavar="NAME", help="tflite (the default), onnx, openvino or edgetpu.",
+    "--target", metavar="NAME",
+    help="tflite (the default), onnx, openvino, edgetpu or an Ethos-U, as ethos-u55-256.",
 )  # fmt: skip
 
 
@@ -248,7 +249,7 @@ def _read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
 
 def _show(result: Any) -> None:
     from edgepipe import process_memory
-    from edgepipe.report import compiled, quantized
+    from edgepipe.report import compiled, ethosu, quantized
 
     report = result.report
     proof = ": it loads, runs and repeats" if result.report["chosen"] == "as-is" else ""
@@ -269,7 +270,8 @@ def _show(result: Any) -> None:
                 else ""
             )
             click.echo(f"  {kind[:-1]} {port['name']}: {shape} {port['dtype']}{moved}")
-    for line in [*quantized.summary(report), *compiled.summary(report)]:
+    compiling = [*compiled.summary(report), *ethosu.summary(report)]
+    for line in [*quantized.summary(report), *compiling]:
         click.echo(f"  {line}")
     click.echo(f"  {result.report_path}")
 

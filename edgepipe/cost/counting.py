@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog, inputs, toolchain
-from edgepipe.artifact import Artifact, Format, Signature
+from edgepipe.artifact import COMPILED, Artifact, Format, Signature
 from edgepipe.cost import of_onnx, of_tflite, sizes
 from edgepipe.cost.network import Network
 from edgepipe.cost.tally import Cost, count
@@ -20,7 +20,7 @@ from edgepipe.store import key as store_key
 REVISION = 1
 """To be raised when the same file would give other shapes."""
 
-_TFLITE = (Format.TFLITE, Format.TFLITE_QUANTIZED, Format.EDGETPU)
+_TFLITE = (Format.TFLITE, Format.TFLITE_QUANTIZED, *COMPILED)
 
 _Network = Callable[[Signature | None], "tuple[Network, tuple[str, ...]]"]
 """The network at a size of its inputs, and what is to be noted of it."""

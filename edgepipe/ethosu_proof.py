@@ -1,0 +1,83 @@
+"""The proof of a file for an Ethos-U: the model before it stands in, and its ends must match.
+
+A file that Vela wrote runs on no host. So the integers that it was made of run in LiteRT, its
+ends are compared with theirs in name, shape, type and scale, and what it needs is held against
+the memory that there is. That is less than a run on the chip, and the proof says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgepipe import making
+from edgepipe.artifact import Artifact
+from edgepipe.errors import BrokenOutput
+from edgepipe.gates import Gates
+from edgepipe.process_memory import words
+from edgepipe.proof import Proof
+from edgepipe.session import Session
+from edgepipe.stage import Product
+from edgepipe.targets.ethosu.figures import KEY, Figures
+from edgepipe.tflite import reader
+from edgepipe.tflite.model import Tensor, TfliteModel
+
+NOT_RUN = (
+    "not run on an NPU: the quantized model that it was made of stands in for it, in LiteRT, and"
+    " inputs and outputs were compared with those of that model"
+)
+
+
+def prove(
+    session: Session, before: Artifact, after: Artifact, product: Product | None
+) -> tuple[Proof, bool]:
+    """Of the compiled file; `before` is what it was compiled of."""
+    _check_ends(reader.read(before.path), reader.read(after.path))
+    _, ran, kept = making.prove(session, before, before, None)
+    failures = [f"its stand-in can't be relied on: {ran.why()}"] if ran.failed else []
+    if product is not None:
+        failures += _worse(session.gates, Figures.from_json(product.facts[KEY]))
+    proof = Proof(
+        ran.samples, (), tuple(failures), (NOT_RUN, *ran.notes), quantized=True, not_run=NOT_RUN
+    )
+    return proof, kept
+
+
+def _check_ends(before: TfliteModel, after: TfliteModel) -> None:
+    for kind, wanted, received in (
+        ("inputs", _ends(before, before.main.inputs), _ends(after, after.main.inputs)),
+        ("outputs", _ends(before, before.main.outputs), _ends(after, after.main.outputs)),
+    ):
+        if wanted != received:
+            raise BrokenOutput(f"Vela changed the {kind}: expected {wanted}, received {received}")
+
+
+def _ends(model: TfliteModel, indices: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    return [_end(model.main.tensors[index]) for index in indices]
+
+
+def _end(tensor: Tensor) -> tuple[Any, ...]:
+    scales = None if tensor.quantization is None else vars(tensor.quantization)
+    return tensor.name, tensor.shape, tensor.dtype, scales
+
+
+def _worse(gates: Gates, found: Figures) -> list[str]:
+    """What is worse than the limits, in words, with both figures."""
+    worse = [
+        f"{what}: {words(used)} ({used:,} bytes) are needed and {words(limit)} ({limit:,} bytes)"
+        f" are there: {used - limit:,} bytes too many; {advice}"
+        for what, used, limit, advice in (
+            (
+                "SRAM", found.sram_bytes, gates.max_sram,
+                "try -O ethosu_from_tflite.optimise=Size, a Dedicated_Sram mode if the board has"
+                " DRAM, or smaller inputs",
+            ),
+            (
+                "flash", found.file_bytes, gates.max_flash,
+                "make the model narrower, or share and prune its weights",
+            ),
+        )
+        if limit is not None and used > limit
+    ]  # fmt: skip
+    if gates.require_full_mapping and found.fallbacks:
+        worse.append(f"not all is on the NPU: {len(found.fallbacks)} of {found.ops} ops are not")
+    return worse
