@@ -35,6 +35,10 @@ class EthosuOptions(Options):
         "Performance", "Performance is fast within that, Size takes as little SRAM as it can."
     )
 
+    legalise: bool = option(
+        True, "Rewrite what Vela would leave to the CPU, where no number changes by it."
+    )
+
     def settings(self) -> dict[str, Any]:
         """A worker stands elsewhere, so that a relative path would lead it astray."""
         config = str(Path(self.config).expanduser().absolute()) if self.config else ""
@@ -61,7 +65,7 @@ class EthosuFromTflite(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE_QUANTIZED,)
     target: ClassVar[Format] = Format.ETHOSU
     toolchain: ClassVar[str] = "vela"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     options: ClassVar[type[Options]] = EthosuOptions
 
     def check(self, artifact: Artifact, options: EthosuOptions) -> None:
@@ -76,60 +80,76 @@ class EthosuFromTflite(Stage):
         quantized_ops.check(reader.read(artifact.path), artifact.path.name)
 
     def run(self, artifact: Artifact, options: EthosuOptions, workdir: Path) -> Product:
-        from edgepipe.tflite import reader
-
-        from . import vela_driver
-
-        system = options.system()
-        asked = vela_driver.Asked(
-            options.accelerator, system, options.optimise, options.arena_cache_size
-        )
-        answered = vela_driver.compile_model(artifact.path, asked, workdir / "vela")
-        source = reader.read(artifact.path)
-        left = _left(source, answered.path, vela_words.fallbacks(answered.lines))
-        path = answered.path.rename(workdir / "model.tflite")
-        row = figures.read_summary(answered.folder)
-        found = Figures(
-            vela=answered.version,
-            accelerator=options.accelerator,
-            system=system.system,
-            mode=system.mode,
-            assumed=system.assumed,
-            clock_hz=float(row["core_clock"]),
-            **figures.memory(row, system.mode),
-            sram_bandwidth=figures.bandwidth(row, "SRAM"),
-            other_bandwidth=figures.bandwidth(row, row["weights_storage_area"]),
-            file_bytes=path.stat().st_size,
-            cycles=round(float(row["cycles_total"])),
-            npu_cycles=round(float(row["cycles_npu"])),
-            seconds=float(row["inference_time"]),
-            inferences_per_second=float(row["inferences_per_second"]),
-            macs=round(float(row["nn_macs"])),
-            weight_bytes=round(float(row["total_original_weights"])),
-            encoded_weight_bytes=round(float(row["total_npu_encoded_weights"])),
-            ops=sum(len(graph.operators) for graph in source.subgraphs),
-            fallbacks=left,
-            warnings=tuple(vela_words.warnings(answered.lines)),
-            layers=figures.read_layers(answered.folder),
-        )
+        path, found = compiled_by_vela(artifact.path, options, workdir)
+        if found.on_npu == 0:
+            first = found.fallbacks[0]
+            raise StageFailed(
+                f"Vela put none of the {found.ops} operators on the NPU:"
+                f" {first.op} {first.reason} {first.constraint}".rstrip()
+            )
         facts = {figures.KEY: found.to_json()}
-        return Product(path, artifact.ends(), notes=found.warnings, facts=facts)
+        return Product(
+            path, artifact.ends(), notes=(*found.rewritten, *found.warnings), facts=facts
+        )
 
 
-def _left(source: Any, path: Path, told: list[Fallback]) -> tuple[Fallback, ...]:
-    """The operators of the source that the compiled file still has, with what Vela said of them."""
+def foretell(path: str, options: dict[str, Any], workdir: str) -> dict[str, Any]:
+    """A worker's job: Vela's figures, wherever the operators are, with all that the model has."""
+    typed = EthosuOptions.from_settings(options, EthosuFromTflite.name)
+    assert isinstance(typed, EthosuOptions)
+    return compiled_by_vela(Path(path), typed, Path(workdir))[1].to_json()
+
+
+def compiled_by_vela(model: Path, options: EthosuOptions, workdir: Path) -> tuple[Path, Figures]:
+    """The compiled file below workdir, and what Vela tells of it."""
+    from edgepipe.targets.ethosu import legalising
+    from edgepipe.tflite import reader
+
+    from . import vela_driver
+
+    legal = workdir / legalising.FILE
+    notes = legalising.legalise(model, legal) if options.legalise else []
+    system = options.system()
+    asked = vela_driver.Asked(
+        options.accelerator, system, options.optimise, options.arena_cache_size
+    )
+    answered = vela_driver.compile_model(legal if notes else model, asked, workdir / "vela")
+    source = reader.read(model)
+    path = answered.path.rename(workdir / "model.tflite")
+    row = figures.read_summary(answered.folder)
+    return path, Figures(
+        vela=answered.version,
+        accelerator=options.accelerator,
+        system=system.system,
+        mode=system.mode,
+        assumed=system.assumed,
+        clock_hz=float(row["core_clock"]),
+        **figures.memory(row, system.mode),
+        sram_bandwidth=figures.bandwidth(row, "SRAM"),
+        other_bandwidth=figures.bandwidth(row, row["weights_storage_area"]),
+        file_bytes=path.stat().st_size,
+        cycles=round(figures.number(row["cycles_total"])),
+        npu_cycles=round(figures.number(row["cycles_npu"])),
+        seconds=figures.number(row["inference_time"]),
+        inferences_per_second=figures.number(row["inferences_per_second"]),
+        macs=round(figures.number(row["nn_macs"])),
+        weight_bytes=round(figures.number(row["total_original_weights"])),
+        encoded_weight_bytes=round(figures.number(row["total_npu_encoded_weights"])),
+        ops=sum(len(graph.operators) for graph in source.subgraphs),
+        fallbacks=_left(path, vela_words.fallbacks(answered.lines)),
+        rewritten=tuple(notes),
+        warnings=tuple(vela_words.warnings(answered.lines)),
+        layers=figures.read_layers(answered.folder),
+    )
+
+
+def _left(path: Path, told: list[Fallback]) -> tuple[Fallback, ...]:
+    """The operators that the compiled file still has, with what Vela said of them."""
     from edgepipe.targets.ethosu import compiled
     from edgepipe.tflite import reader
 
-    model = reader.read(path)
-    if not compiled.is_compiled(model):
-        first = told[0] if told else Fallback("", "", "it gave no reason", "")
-        raise StageFailed(
-            f"Vela put none of the {len(source.main.operators)} operators on the NPU:"
-            f" {first.op} {first.reason} {first.constraint}".rstrip()
-        )
     reasons = {(one.op, one.output): one for one in told}
     return tuple(
         reasons.get((op, output), Fallback(op, output, "", ""))
-        for op, output in compiled.of_model(model).cpu
+        for op, output in compiled.on_cpu(reader.read(path))
     )

@@ -8,10 +8,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
+    from edgepipe.chip_preflight import preflight
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
     from edgepipe.targets.edgetpu.compile_run import compile
-    from edgepipe.targets.edgetpu.preflight import preflight
 
 __all__ = [
     "Diagnosis",
@@ -32,7 +32,7 @@ _HOMES = {
     "convert": "edgepipe.api",
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
-    "preflight": "edgepipe.targets.edgetpu.preflight",
+    "preflight": "edgepipe.chip_preflight",
     "compile": "edgepipe.targets.edgetpu.compile_run",
     "survey": "edgepipe.api",
     "diagnose": "edgepipe.diagnosis",

@@ -202,6 +202,8 @@ def _take_step(
             raise SamplesError(step.proof.why())
         if step.proof.failed:
             step.status = "unproven"
+            if step.proof.not_run:
+                raise Unproven(f"{stage.name}: {step.proof.why()}")
             raise Unproven(f"{stage.name} changed what the model computes: {step.proof.why()}")
     except EdgepipeError as error:
         error.details.setdefault("stage", stage.name)

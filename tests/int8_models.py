@@ -52,3 +52,9 @@ NORMALIZED: Behind = ("L2_NORMALIZATION", (1, SIDE, SIDE, CHANNELS), (), {})
 def saved(model: Model, path: Path) -> Path:
     saving.save(model, path)
     return path
+
+
+def mean_over_depth(keep_dims: bool = True) -> Behind:
+    """What Vela leaves to the CPU until height and width are in one row."""
+    shape = (1, SIDE, SIDE, 1) if keep_dims else (1, SIDE, SIDE)
+    return "MEAN", shape, (np.array([3], np.int32),), {"keep_dims": keep_dims}

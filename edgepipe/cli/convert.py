@@ -219,7 +219,7 @@ def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if "model_args" in arguments:
         arguments["model_args"] = dict(map(_read_argument, arguments["model_args"]))
     if "options" in arguments:
-        arguments["options"] = _read_options(arguments["options"])
+        arguments["options"] = read_options(arguments["options"])
     return str(factory or model), arguments
 
 
@@ -233,7 +233,7 @@ def _read_argument(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for text in texts:
         path, equals, value = text.partition("=")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepipe.cli import inspect_edgetpu
+from edgepipe.artifact import Format
+from edgepipe.cli import inspect_edgetpu, inspect_ethosu
 from edgepipe.cli.convert import model_options, read_flags
 from edgepipe.inputs import words as port_words
 
@@ -33,6 +34,9 @@ def inspect(as_json: bool, layers: bool, **flags: Any) -> None:
     chip_flags = {name: flags.pop(name) for name in inspect_edgetpu.FLAGS}
     model, arguments = read_flags(flags)
     facts = api.inspect(model, **arguments)
+    if facts.format is Format.ETHOSU:
+        _inspect_ethosu(model, facts, chip_flags, layers, as_json)
+        return
     compiled = inspect_edgetpu.decode(model, facts.description.ops, chip_flags)
     if as_json:
         extra = {"edgetpu": compiled.to_json()} if compiled else {}
@@ -43,6 +47,19 @@ def inspect(as_json: bool, layers: bool, **flags: Any) -> None:
             inspect_edgetpu.show(compiled)
     if compiled:
         inspect_edgetpu.check(model, compiled, chip_flags)
+
+
+def _inspect_ethosu(
+    model: str, facts: Inspection, flags: dict[str, Any], layers: bool, as_json: bool
+) -> None:
+    found, mapped = inspect_ethosu.decode(model, flags)
+    if as_json:
+        told = {**found.to_json(), **({"mapped": mapped} if mapped else {})}
+        click.echo(json.dumps({**facts.to_json(), "ethosu": told}, indent=2))
+    else:
+        _show(model, facts, layers)
+        inspect_ethosu.show(found, mapped)
+    inspect_ethosu.check(model, found, flags)
 
 
 def _show(model: str, facts: Inspection, layers: bool) -> None:

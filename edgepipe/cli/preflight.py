@@ -16,28 +16,43 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["edgetpu"]), default="edgetpu", show_default=True,
-              help="The chip.")  # fmt: skip
+@click.option("--target", default="edgetpu", show_default=True, metavar="NAME",
+              help="The chip: edgetpu, or an Ethos-U as ethos-u55-256.")  # fmt: skip
+@click.option("-O", "--option", "options", multiple=True, metavar="STAGE.FIELD=VALUE",
+              help="Ethos-U: an option of Vela's stage. Again for more.")  # fmt: skip
 @click.option("-a", "--multiple-subgraphs", "multiple", is_flag=True,
               help="As with the compiler's -a: go on behind an op that isn't mapped.")  # fmt: skip
 @click.option("--require-full-mapping", is_flag=True,
               help="Exit with 5 where an op would run on the CPU.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every op.")
 def preflight(
-    model: Path, target: str, multiple: bool, require_full_mapping: bool, as_json: bool
+    model: Path,
+    target: str,
+    options: tuple[str, ...],
+    multiple: bool,
+    require_full_mapping: bool,
+    as_json: bool,
 ) -> None:
-    """Foretell, without the compiler, which ops of MODEL, an int8 TFLite file, are mapped.
+    """Foretell which ops of MODEL, an int8 TFLite file, are mapped to a chip.
+
+    For the Edge TPU without its compiler; for an Ethos-U Vela itself is asked.
 
     Each op that isn't has the compiler's own words, the rule, where the rule is from and how sure
     it is, and what would help.
     """
-    from edgepipe.targets.edgetpu import preflight as foretelling
+    from edgepipe import chip_preflight
+    from edgepipe.cli import preflight_ethosu
+    from edgepipe.cli.convert import read_options
+    from edgepipe.targets.ethosu.preflight import Preflight as EthosuPreflight
 
     if not model.is_file():
         raise ModelNotFound(f"no file {str(model)!r}", hint="give an int8 .tflite file.")
-    found = foretelling.preflight(model, multiple)
+    said = read_options(options)
+    found = chip_preflight.preflight(model, multiple, target=target, options=said)
     if as_json:
         click.echo(json.dumps({"model": str(model), "target": target, **found.to_json()}, indent=2))
+    elif isinstance(found, EthosuPreflight):
+        preflight_ethosu.show(model, found)
     else:
         _show(model, found)
     if require_full_mapping:

@@ -35,12 +35,22 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     return [
         f"{found.accelerator}: {found.on_npu} of {found.ops} ops on the NPU; not run on one,"
         " the quantized model stands in for it in LiteRT",
+        *found.rewritten,
         _memory(found, sram, flash),
+        *speed(found),
+        *told(found.fallbacks),
+    ]
+
+
+def speed(found: Figures) -> list[str]:
+    """Vela's estimate, and for which board it holds."""
+    if not found.cycles:
+        return []
+    return [
         f"estimated by Vela, not measured: {found.cycles:,} cycles,"
         f" {found.inferences_per_second:.1f} inferences/s ({found.seconds * 1000:.2f} ms) at"
         f" {found.clock_hz / 1e6:.0f} MHz",
         *_assumed(found),
-        *told(found.fallbacks),
     ]
 
 

@@ -101,14 +101,23 @@ def of_model(model: TfliteModel, name: str = "the model") -> Compiled:
             f"{name} holds no {CODE} operator: Vela did not compile it, or left all to the CPU",
             hint="give the file that Vela wrote, NAME_vela.tflite.",
         )
-    npu, cpu = [], []
-    for graph in model.subgraphs:
-        for op in graph.operators:
-            if op.custom == CODE:
-                npu.append(_npu_op(model, graph, op, name))
-            else:
-                cpu.append((op.label, _first_output(graph, op)))
-    return Compiled(tuple(npu), tuple(cpu))
+    npu = [
+        _npu_op(model, graph, op, name)
+        for graph in model.subgraphs
+        for op in graph.operators
+        if op.custom == CODE
+    ]
+    return Compiled(tuple(npu), on_cpu(model))
+
+
+def on_cpu(model: TfliteModel) -> tuple[tuple[str, str], ...]:
+    """What isn't on the NPU, by name and first output, in order."""
+    return tuple(
+        (op.label, _first_output(graph, op))
+        for graph in model.subgraphs
+        for op in graph.operators
+        if op.custom != CODE
+    )
 
 
 def _first_output(graph: Subgraph, op: Operator) -> str:

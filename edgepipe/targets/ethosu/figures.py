@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Figures:
     encoded_weight_bytes: int
     ops: int
     fallbacks: tuple[Fallback, ...] = ()
+    rewritten: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = field(default=(), repr=False)
 
@@ -66,7 +68,8 @@ class Figures:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Figures:
         known = {name: data[name] for name in Figures.__dataclass_fields__}
-        known["assumed"], known["warnings"] = tuple(data["assumed"]), tuple(data["warnings"])
+        for name in ("assumed", "rewritten", "warnings"):
+            known[name] = tuple(data[name])
         known["fallbacks"] = tuple(Fallback(**one) for one in data["fallbacks"])
         known["layers"] = tuple(Layer(**one) for one in data["layers"])
         return Figures(**known)
@@ -105,9 +108,9 @@ def read_layers(folder: Path) -> tuple[Layer, ...]:
     total: dict[tuple[str, str], list[int]] = {}
     for row in _rows(found[0]) if found else []:
         sums = total.setdefault((row["Original Operator"], row["Name"]), [0, 0, 0])
-        sums[0] += _number(row["Op Cycles"])
-        sums[1] += _number(row["MAC Count"])
-        sums[2] = max(sums[2], _number(row["Staging Usage"]))
+        sums[0] += round(number(row["Op Cycles"]))
+        sums[1] += round(number(row["MAC Count"]))
+        sums[2] = max(sums[2], round(number(row["Staging Usage"])))
     return tuple(Layer(op, name, *sums) for (op, name), sums in total.items())
 
 
@@ -116,5 +119,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _number(text: str) -> int:
-    return round(float(text or 0))
+def number(text: str) -> float:
+    """Of a field, which is empty or nan where all is on the CPU."""
+    value = float(text or 0)
+    return value if math.isfinite(value) else 0.0
