@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgepipe import ethosu_proof, quantized_proof
 from edgepipe.artifact import COMPILED, Artifact, Format
-from edgepipe.errors import LimitError
+from edgepipe.errors import LimitError, MissingError, StageError
 from edgepipe.proof import Proof
 from edgepipe.session import Session
 from edgepipe.stage import Product
@@ -26,11 +26,21 @@ def prove(
     if after.format is Format.ETHOSU:
         return ethosu_proof.prove(session, before, after, product)
     if session.device:
-        proof, kept = quantized_proof.prove(session, before, after)
-        proof = replace(proof, notes=(*proof.notes, f"run on the device {session.device}"))
+        proof, kept = _on_device(session, before, after)
     else:
         proof, kept = Proof(0, notes=(NOT_RUN,), quantized=True, not_run=NOT_RUN), False
     return replace(proof, failures=(*proof.failures, *_worse(session, before, after))), kept
+
+
+def _on_device(session: Session, before: Artifact, after: Artifact) -> tuple[Proof, bool]:
+    """What keeps it from being run there is the proof's failure: the arrow stays unproven."""
+    try:
+        proof, kept = quantized_proof.prove(session, before, after)
+    except (MissingError, StageError) as error:
+        why = f"it can't be run on {session.device}: {error.message}"
+        hint = f" ({error.hint})" if error.hint else ""
+        return Proof(0, failures=(f"{why}{hint}",), not_run=why), False
+    return replace(proof, notes=(*proof.notes, f"run on the device {session.device}")), kept
 
 
 def runnable(session: Session, artifacts: Sequence[Artifact]) -> Artifact:

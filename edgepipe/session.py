@@ -142,7 +142,9 @@ class Session:
         return self.store.fetch(key, make, what, on_wait)
 
     def warm(self, toolchain_name: str, modules: tuple[str, ...]) -> None:
-        """Have a worker import what a later step needs."""
+        """Have a worker import what a later step needs; a program of its own needs none."""
+        if not toolchain_name:
+            return
         self.workers.warm(self.interpreter(toolchain_name), modules)
 
     def log(self, what: str) -> Path:

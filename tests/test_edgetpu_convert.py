@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from edgetpu_compilers import REPLAY, compiler, entry_of
+from edgetpu_compilers import REPLAY, compiler, entry_of, mapping_all
 from edgetpu_files import needs_pairs, pair
 from tflite_models import model_of
 
@@ -94,6 +94,30 @@ def run_command(tmp_path: Path, *words: str) -> Result:
     out = str(tmp_path / "out")
     line = ["convert", *words, "--target", "edgetpu", "-o", out]
     return CliRunner().invoke(command, line, catch_exceptions=True)
+
+
+@pytest.mark.slow
+@pytest.mark.toolchain("keras", "onnx2tf")
+def test_a_float_model_goes_all_the_way_and_the_int8_model_stands_in(
+    convert: Converts, tmp_path: Path
+) -> None:
+    program = compiler(tmp_path, mapping_all())
+    data = Path(__file__).parent.parent / "examples" / "digits_keras"
+    result = convert(
+        data / "digits.h5", calibration=data / "calibration.npz", samples=data / "held_out.npz",
+        compiler=str(program),
+    )  # fmt: skip
+    assert sorted(result.files) == [
+        "model.onnx", "model_edgetpu.tflite", "model_float32.tflite", "model_int8.tflite",
+    ]  # fmt: skip
+    chosen = next(one for one in result.report["routes"] if one["status"] == "chosen")
+    assert chosen["route"].endswith("+edgetpu")
+    assert "as a stand-in for the chip" in chosen["end_to_end"]["notes"][-1]
+    assert chosen["steps"][-1]["proof"]["proven"] is False
+    assert chosen["steps"][-2]["proof"]["accuracy"]["quantized"] > 0.98
+    assert result.sqnr_db is not None and result.sqnr_db > 40
+    facts = result.report["edgetpu"]
+    assert facts["compiler"]["replayed"] is False and facts["models"][0]["unmapped"] == {}
 
 
 @pytest.mark.usefixtures("without")

@@ -65,7 +65,7 @@ class Progress:
     def step_started(self, route: str, what: str, toolchain: str) -> None:
         with self._lock:
             self._running[route if what != "read" else ""] = (
-                f"{what} ({toolchain})",
+                f"{what} ({toolchain})" if toolchain else what,
                 time.monotonic(),
             )
 

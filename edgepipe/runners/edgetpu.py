@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from edgepipe.artifact import Artifact, Format
@@ -10,6 +11,29 @@ from edgepipe.runners import edgetpu_library
 from edgepipe.runners.tflite import TfliteRunner
 
 FIRST = ":0"
+KNOWN = (
+    (
+        r"unresolved custom op: edgetpu-custom-op",
+        "the delegate took none of it: this libedgetpu was built for another TensorFlow Lite. Take"
+        " a build that follows your version (docs/edgetpu.md).",
+    ),
+    (
+        r"requires runtime version \(\d+\), which is newer",
+        "a newer libedgetpu, or compile with --min-runtime-version; this one is {library}.",
+    ),
+    (
+        r"unsupported data type in custom op handler",
+        "LiteRT and libedgetpu are of different times (google-coral/pycoral issue 1): take a"
+        " libedgetpu that follows your TensorFlow Lite (docs/edgetpu.md).",
+    ),
+    (
+        r"usb transfer error|deadline exceeded",
+        "the USB connection broke: another port or cable, or plug it in again"
+        " (google-coral/edgetpu issue 11).",
+    ),
+)
+"""The runtime's words, and what helps."""
+OTHER = "a libedgetpu of 2021 fits TensorFlow Lite before 2.12 only; see docs/edgetpu.md."
 
 
 class EdgetpuRunner(TfliteRunner):
@@ -56,14 +80,9 @@ class EdgetpuRunner(TfliteRunner):
 
 
 def _in_words(error: BrokenOutput, name: str, library: str) -> StageFailed:
-    told = error.message
-    if "unresolved custom op: edgetpu-custom-op" in told:
-        hint = (
-            "the delegate took none of it: this libedgetpu was built for another TensorFlow Lite."
-            " Take a build that follows your version (docs/edgetpu.md)."
-        )
-    elif "version" in told.lower():
-        hint = f"the library says of itself: {library}."
-    else:
-        hint = "a libedgetpu of 2021 fits TensorFlow Lite before 2.12 only; see docs/edgetpu.md."
-    return StageFailed(f"{name} can't run on the Edge TPU: {told}", hint=hint, type="OSError")
+    found = (hint for pattern, hint in KNOWN if re.search(pattern, error.message, re.I))
+    hint = next(found, OTHER).format(library=library)
+    # Of this machine, not of the model: it must not be remembered as the model's failure.
+    return StageFailed(
+        f"{name} can't run on the Edge TPU: {error.message}", hint=hint, type="OSError"
+    )

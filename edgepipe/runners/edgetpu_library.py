@@ -114,6 +114,8 @@ def out_of_reach(root: Path = Path("/")) -> str:
         if _ids(place) in USB_IDS:
             bus, number = (_text(place / name) for name in ("busnum", "devnum"))
             node = root / "dev/bus/usb" / bus.zfill(3) / number.zfill(3)
+            if not node.exists():
+                return f"one is on the USB bus, and {node} isn't here: pass it into the container."
             if not os.access(node, os.R_OK | os.W_OK):
                 return (
                     f"one is on the USB bus, and {node} may not be opened by you: join the group"
@@ -147,7 +149,7 @@ def interpreter_module() -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    if importlib.util.find_spec("pycoral") is not None and not is_real_pycoral():
+    if is_foreign_pycoral():
         raise ToolMissing(
             "the package pycoral that is installed is PyPI's, a tool for coral reefs, and not the"
             " Edge TPU's library of that name",
@@ -160,9 +162,10 @@ def interpreter_module() -> Any:
     )
 
 
-def is_real_pycoral() -> bool:
-    """Whether the pycoral that is installed drives Edge TPUs."""
-    try:
-        return importlib.util.find_spec("pycoral.utils.edgetpu") is not None
-    except (ImportError, AttributeError):
+def is_foreign_pycoral() -> bool:
+    """Whether a pycoral is installed that drives no Edge TPU. It is looked at, not imported."""
+    spec = importlib.util.find_spec("pycoral")
+    if spec is None:
         return False
+    places = spec.submodule_search_locations or ()
+    return not any((Path(place) / "utils" / "edgetpu.py").is_file() for place in places)
