@@ -44,6 +44,11 @@ class EdgetpuCompile(ProgramStage):
 
         return compiler.find(options.compiler).identity
 
+    def whereabouts(self) -> str:
+        from edgepipe.targets.edgetpu import compiler
+
+        return compiler.whereabouts()
+
     def drive(
         self, artifact: Artifact, options: CompileOptions, workdir: Path, log: Path
     ) -> Product:

@@ -233,7 +233,7 @@ def _deliver(
     start: float,
     lacking: EdgepipeError | None,
 ) -> Result:
-    written = delivery.write_models(folder, outcome.chosen, account.request.precision)
+    written = delivery.write_models(folder, outcome.chosen.artifacts, account.request.precision)
     account = replace(
         account,
         trials=outcome.trials,
@@ -241,10 +241,8 @@ def _deliver(
         seconds=time.perf_counter() - start,
     )
     report = document.of(account, session, folder)
-    if outcome.chosen.result.path.with_name(delivery.RECIPE).is_file():
-        report["recipe"] = delivery.RECIPE
-    if delivery.compile_log_of(outcome.chosen).is_file():
-        report["compile_log"] = delivery.COMPILE_LOG
+    beside = delivery.beside(outcome.chosen.artifacts)
+    report |= {key: name for key, name in delivery.KEYS.items() if name in beside}
     unfinished = compiled_report.add(report, account.request, outcome.chosen, lacking)
     path = delivery.write_report(folder, report)
     files = {item.path.name: item.path for item in written}
@@ -258,11 +256,16 @@ def _deliver(
 def _report_failure(
     account: Account, session: Session, folder: Path, error: NoRouteLeft, seconds: float
 ) -> None:
-    """The story is worth having when nothing came of it, too."""
-    report = document.of(replace(account, error=error, seconds=seconds), session, folder)
-    report["routes"] = error.details.get("trials", [])
+    """The story is worth having when nothing came of it, too, and so is what was made before."""
+    account = replace(account, error=error, seconds=seconds)
     with contextlib.suppress(EdgepipeError, OSError):  # The first error is the one to show.
-        delivery.clear_earlier(folder, set())
+        if error.made:
+            written = delivery.write_models(folder, error.made, account.request.precision)
+            account = replace(account, written=tuple(written))
+        else:
+            delivery.clear_earlier(folder, set())
+        report = document.of(account, session, folder)
+        report["routes"] = error.details.get("trials", [])
         error.details["report"] = str(delivery.write_report(folder, report))
 
 

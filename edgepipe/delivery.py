@@ -6,18 +6,20 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog, onnx_file, pipeline
 from edgepipe.artifact import Artifact, Format, files_below, same_bytes, size_of
 from edgepipe.errors import DiskFull, EdgepipeError, PathError
-from edgepipe.pipeline import Candidate
 from edgepipe.report.document import Written
 from edgepipe.store import Store
 
 RECIPE = "recipe.toml"
 COMPILE_LOG = "model_edgetpu.log"
+KEYS = {"recipe": RECIPE, "compile_log": COMPILE_LOG}
+"""Where the report says that they are there."""
 COPIES = 6
 """Times the model's size that a run was seen to need on disk, with its intermediate files."""
 HEADROOM = 64 << 20
@@ -60,28 +62,32 @@ def model_size(source: Artifact) -> int:
     return size
 
 
-def write_models(folder: Path, chosen: Candidate, precision: str) -> list[Written]:
+def write_models(folder: Path, artifacts: Sequence[Artifact], precision: str) -> list[Written]:
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, artifact in pipeline.worth_keeping(chosen, precision).items():
+        for name, artifact in pipeline.worth_keeping(artifacts, precision).items():
             _copy_model(artifact, folder / name)
             written.append(Written(folder / name, artifact, size_of(folder / name)))
         clear_earlier(folder, {item.path.name for item in written})
-        recipe = chosen.result.path.with_name(RECIPE)
-        if recipe.is_file():
-            copy_file(recipe, folder / RECIPE)
-        log = compile_log_of(chosen)
-        if log.is_file():
-            copy_file(log, folder / COMPILE_LOG)
+        for name, file in beside(artifacts).items():
+            copy_file(file, folder / name)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return written
 
 
-def compile_log_of(chosen: Candidate) -> Path:
-    """Where a compiler's words lie beside what it made, if anything was compiled."""
-    return chosen.result.path.with_name(COMPILE_LOG)
+def beside(artifacts: Sequence[Artifact]) -> dict[str, Path]:
+    """What stages left beside what they made: the recipe, the compiler's words; the last of each.
+
+    The first artifact is the user's own, in a folder where a file of that name is another's.
+    """
+    return {
+        name: artifact.path.with_name(name)
+        for artifact in artifacts[1:]
+        for name in KEYS.values()
+        if artifact.path.with_name(name).is_file()
+    }
 
 
 def clear_earlier(folder: Path, kept: set[str]) -> None:
@@ -101,7 +107,7 @@ def _of_earlier_run(folder: Path) -> set[str]:
     known = {*pipeline.DELIVERED.values(), *quantized, RECIPE, COMPILE_LOG}
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        beside = {str(report[name]) for name in ("recipe", "compile_log") if report.get(name)}
+        beside = {str(report[name]) for name in KEYS if report.get(name)}
         return ({str(item["path"]) for item in report["outputs"]} | beside) & known
     except (OSError, ValueError, KeyError, TypeError):
         return set()

@@ -173,7 +173,8 @@ class Unproven(StageError):
 
 
 class NoRouteLeft(StageError):
-    pass
+    made: tuple[Any, ...] = ()
+    """The artifacts of a route that failed only at a chip's compiler, for the user's folder."""
 
 
 class BelowLimit(NoRouteLeft):

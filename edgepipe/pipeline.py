@@ -22,7 +22,7 @@ from edgepipe.errors import (
 from edgepipe.plan import Route
 from edgepipe.proof import Proof
 from edgepipe.session import Session
-from edgepipe.stage import Product
+from edgepipe.stage import Product, ProgramStage
 from edgepipe.story import Step, Trial
 
 MEMORY_OF_A_ROUTE = 4 << 30
@@ -143,9 +143,13 @@ def _try(session: Session, source: Artifact, route: Route) -> tuple[Trial, Candi
     trial = Trial(route.name, "failed")
     start = time.perf_counter()
     session.listener.route_started(route.name)
+    artifacts = [source]
     try:
-        artifacts = _follow(session, source, route, trial)
+        _follow(session, route, trial, artifacts)
     except (StageError, UnsupportedModel) as error:
+        last = route.stages[-1] if route.stages else None
+        if isinstance(last, ProgramStage) and trial.steps[-1].stage == last.name:
+            trial.made = tuple(artifacts[: len(route.stages)])
         trial.reason = error.message
         trial.seconds = time.perf_counter() - start
         session.listener.route_ended(trial)
@@ -158,9 +162,9 @@ def _try(session: Session, source: Artifact, route: Route) -> tuple[Trial, Candi
     return trial, Candidate(route, trial, tuple(artifacts))
 
 
-def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> list[Artifact]:
-    """Walk one route to its end; every arrow made and proven."""
-    artifacts = [source]
+def _follow(session: Session, route: Route, trial: Trial, artifacts: list[Artifact]) -> None:
+    """Walk one route to its end; every arrow made and proven, and what it made added."""
+    source = artifacts[0]
     for index in range(len(route.stages)):
         try:
             artifacts.append(_take_step(session, route, index, artifacts[-1], trial))
@@ -179,7 +183,6 @@ def _follow(session: Session, source: Artifact, route: Route, trial: Trial) -> l
             trial.proof = replace(trial.proof, notes=(*trial.proof.notes, compiled_proof.STAND_IN))
         if trial.proof.failed:
             raise Unproven(f"end to end, the result differs: {trial.proof.why()}")
-    return artifacts
 
 
 def _take_step(
@@ -293,21 +296,19 @@ def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:
     last = next((step.log for trial in reversed(tried) for step in trial.steps[::-1]), "")
     missed = [trial for trial in tried if trial.missed_limit]
     kind = BelowLimit if missed else NoRouteLeft
-    return kind(
+    error = kind(
         f"every route failed ({len(tried)} tried):\n{story}",
         hint=f"what the tools printed last is in {last}" if last else "",
         trials=[trial.to_json() for trial in trials],
     )
+    error.made = next((trial.made for trial in trials if trial.made), ())
+    return error
 
 
-def worth_keeping(candidate: Candidate, precision: str) -> dict[str, Artifact]:
+def worth_keeping(artifacts: Sequence[Artifact], precision: str) -> dict[str, Artifact]:
     """What goes to the user's folder, by name; of several ONNX files on the way, the last."""
     names = {**DELIVERED, **quantized_names(precision)}
-    return {
-        names[artifact.format]: artifact
-        for artifact in candidate.artifacts
-        if artifact.format in names
-    }
+    return {names[artifact.format]: artifact for artifact in artifacts if artifact.format in names}
 
 
 def quantized_names(precision: str) -> dict[Format, str]:

@@ -31,7 +31,7 @@ def look_ahead(
         compiles = request.no_compile and catalog.target(request.target).compiled
         return Ahead(_shorter(routes) if compiles else list(routes))
     options = session.options(last)
-    if source.format in last.sources:
+    if routes[0].stages == (last,):
         last.check(source, options)  # The user's own file: said now, and as a wrong input.
     if request.device:
         from edgepipe.targets.edgetpu import device_run

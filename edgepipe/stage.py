@@ -198,6 +198,10 @@ class ProgramStage(Stage):
         """What the program is, for the key of the result. Raises ToolMissing where it isn't."""
 
     @abstractmethod
+    def whereabouts(self) -> str:
+        """Where the program would be taken from, in words, without asking it anything."""
+
+    @abstractmethod
     def drive(self, artifact: Artifact, options: Any, workdir: Path, log: Path) -> Product:
         """Run the program; what it says goes to the log, which stays when the folder goes."""
 

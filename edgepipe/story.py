@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from edgepipe.artifact import Artifact
 from edgepipe.errors import EdgepipeError
 from edgepipe.proof import Proof
 
@@ -61,6 +62,8 @@ class Trial:
     proof: Proof | None = None
     latency_ms: float | None = None
     seconds: float = 0.0
+    made: tuple[Artifact, ...] = ()
+    """All before the compiler, where only that failed."""
 
     @property
     def inserted(self) -> int:

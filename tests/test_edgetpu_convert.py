@@ -110,6 +110,7 @@ def test_a_float_model_goes_all_the_way_and_the_int8_model_stands_in(
     assert sorted(result.files) == [
         "model.onnx", "model_edgetpu.tflite", "model_float32.tflite", "model_int8.tflite",
     ]  # fmt: skip
+    assert (tmp_path / "out" / "recipe.toml").is_file()
     chosen = next(one for one in result.report["routes"] if one["status"] == "chosen")
     assert chosen["route"].endswith("+edgetpu")
     assert "as a stand-in for the chip" in chosen["end_to_end"]["notes"][-1]
@@ -188,8 +189,11 @@ def test_a_refusing_compiler_is_the_end_of_the_route_with_its_diagnosis(
     with pytest.raises(NoRouteLeft, match="not all of it is 8-bit") as caught:
         convert(compiler=str(program))
     assert caught.value.exit_code == 4
-    (step,) = report_of(tmp_path)["routes"][0]["steps"]
+    report = report_of(tmp_path)
+    (step,) = report["routes"][0]["steps"]
     assert step["error"]["details"]["diagnosis"] == "not-quantized"
+    assert [item["path"] for item in report["outputs"]] == ["model_int8.tflite"]
+    assert (tmp_path / "out" / "model_int8.tflite").is_file(), "what was made before is given"
 
 
 def test_a_second_run_asks_the_compiler_only_for_its_version(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgepipe.cli.convert import model_options, precision_option, read_flags, target_option
+
+if TYPE_CHECKING:
+    from edgepipe.plan import Route
 
 
 @click.command()
@@ -39,6 +42,7 @@ def show_plan(
                 "toolchains": list(route.toolchains()),
                 "missing": lacking.details.get("install", []) if lacking else [],
                 "hint": lacking.hint if lacking else "",
+                "program": _program_words(route),
             }
         )
     options = {
@@ -58,8 +62,18 @@ def show_plan(
         click.echo(f"   toolchains: {', '.join(row['toolchains'])}")
         if row["hint"]:
             click.secho(f"   missing: {row['hint']}", fg="yellow")
+        if row["program"]:
+            click.echo(f"   {row['program']}")
     if with_options:
         _show_options(options)
+
+
+def _program_words(route: Route) -> str:
+    """Whether the program that the last stage drives is on this machine; none is asked."""
+    from edgepipe.stage import ProgramStage
+
+    programs = [stage for stage in route.stages if isinstance(stage, ProgramStage)]
+    return "; ".join(f"{stage.name}: {stage.whereabouts()}" for stage in programs)
 
 
 def _show_options(options: dict[str, dict[str, str]]) -> None:

@@ -10,7 +10,7 @@ VERSION = re.compile(r"Edge TPU Compiler version (\d[\w.]*)(.*)")
 _SIZE = re.compile(r"([\d.]+)\s*([KMG]i?)?B")
 _UNITS = {None: 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _COMPILED = re.compile(r"Model compiled successfully(?: in (\d+) ms)?")
-_ROW = re.compile(r"^([A-Z][\w:.-]*)\s+(\d+)\s+(\S.*?)\s*$")
+_ROW = re.compile(r"^([A-Z][\w:.-]*)\s+(\d+)\s+(\S.*)$")
 _SIZES = {
     "Input size": "input_bytes",
     "Output size": "output_bytes",

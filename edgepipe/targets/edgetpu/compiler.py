@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe.artifact import digest_file
-from edgepipe.errors import ToolMissing
+from edgepipe.errors import EdgepipeError, ToolMissing
 from edgepipe.targets.edgetpu import compiler_process
 from edgepipe.targets.edgetpu.compile_log import VERSION
 from edgepipe.targets.edgetpu.compiler_process import Said
@@ -104,6 +104,15 @@ def find(named: str = "") -> Compiler:
         )
     replayed = "replay" in found[2].lower()
     return Compiler(place, found[1], f"{found[0].strip()} {identity}", replayed)
+
+
+def whereabouts() -> str:
+    """Where it would be taken from, without starting it."""
+    named = os.environ.get(VARIABLE, "")
+    try:
+        return f"{NAME} {_place(named).words}"
+    except EdgepipeError as error:
+        return f"{error.message}; without it the run ends at int8"
 
 
 def _place(named: str) -> Place:

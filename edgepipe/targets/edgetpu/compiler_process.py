@@ -14,8 +14,8 @@ from pathlib import Path
 
 from edgepipe.tool_process import LAUNCH
 
-MOST_OUTPUT = 32 << 20
-"""Bytes that a compiler may print; the longest log seen has some kilobytes."""
+MOST_OUTPUT = 8 << 20
+"""Bytes that a compiler may print; a search with -d through a thousand operators takes one MiB."""
 POLL_SECONDS = 0.02
 
 
