@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgepipe import ethosu_proof, quantized_proof
 from edgepipe.artifact import COMPILED, Artifact, Format
-from edgepipe.errors import LimitError, MissingError, StageError
+from edgepipe.errors import LimitError, MissingError, StageError, UnsupportedModel
 from edgepipe.proof import Proof
 from edgepipe.session import Session
 from edgepipe.stage import Product
@@ -56,7 +56,11 @@ def _worse(session: Session, before: Artifact, after: Artifact) -> tuple[str, ..
     if not gates.asked():
         return ()
     try:
-        compiled.read(after.path, before.path).check(
+        found = compiled.read(after.path, before.path)
+    except UnsupportedModel:
+        found = compiled.read(after.path)
+    try:
+        found.check(
             gates.max_streamed_bytes,
             gates.require_full_mapping,
             gates.runtime_version,

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from edgetpu_compilers import REPLAY, calls, compiler, copying, entry_of
+from edgetpu_compilers import REPLAY, calls, compiler, copying, entry_of, mapping_all
 from edgetpu_files import PAIRS, needs_pairs, pair, source
 from tflite_models import model_of
 
@@ -119,6 +119,21 @@ def test_another_models_output_is_refused(tmp_path: Path) -> None:
     body = copying(entry_of(N32))
     with pytest.raises(BrokenOutput, match="other ends than the model"):
         drive(compiler(tmp_path, body), pair("source", entry_of(CHANNELS)), tmp_path)
+
+
+def test_an_output_whose_ops_have_other_names_is_kept_with_a_note(tmp_path: Path) -> None:
+    """Real compilers may add operators; the ends tell that it is of this model."""
+    body = mapping_all() + (
+        "made = out / 'small_edgetpu.tflite'\n"
+        "model = loading.load(made)\n"
+        "end = model.main.outputs[0]\n"
+        "model.main.ops.append(Op.make('RELU', [end], [end.like('extra')]))\n"
+        "saving.save(model, out / 'new')\n"
+        "(out / 'new').rename(made)"
+    )
+    made = drive(compiler(tmp_path, body), small(tmp_path), tmp_path)
+    assert "can't be set beside the model's" in made.pieces[0].notes[0]
+    assert made.pieces[0].facts.cached_bytes == 640
 
 
 def test_changed_ends_are_named() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from edgetpu_files import GOLDEN
 
@@ -147,6 +149,23 @@ def test_real_logs_are_read_whole() -> None:
 def test_garbage_is_no_log() -> None:
     log = compile_log.parse("\x00\xff%%\nOperator\n12 12 12\nInput size: ??\n")
     assert log.version == "" and all(one.rows == () for one in log.models)
+
+
+def test_random_bytes_and_damaged_logs_never_crash_it() -> None:
+    random = Random(0)
+    whole = VERSION_2_1 + VERSION_16_SEARCH
+    for _ in range(300):
+        damaged = list(whole)
+        for _ in range(40):
+            place = random.randrange(len(damaged))
+            damaged[place] = chr(
+                random.choice((0, 10, 48, 57, 178, 0x660, random.randrange(0xD000)))
+            )
+        text = "".join(damaged)
+        compile_log.parse(text)
+        compile_diagnosis.of(text.splitlines())
+    endless = "CONV_2D " + "9" * 5000 + " Mapped\nTotal number of operations: \u00b2\u0663\n"
+    assert compile_log.parse(endless).models[0].operations is None
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def add(
         return None
     if request.target != KEY:
         return None
-    foretold = _foretold(chosen.result.path)
+    foretold = _foretold(chosen.result.path, request)
     report[KEY] = {
         "compiled": False,
         "why": lacking.message if lacking else "--no-compile",
@@ -78,10 +78,14 @@ def compiled_words(compiler: Mapping[str, Any], model: Mapping[str, Any]) -> lis
     return lines
 
 
-def _foretold(path: Path) -> dict[str, Any]:
+def _foretold(path: Path, request: Request) -> dict[str, Any]:
     from edgepipe.targets.edgetpu import preflight
+    from edgepipe.targets.edgetpu.compile_options import CompileOptions
 
-    return preflight.preflight(path).to_json()
+    said = request.options.get("edgetpu_compile", {})
+    options = CompileOptions.from_settings(dict(said), "edgetpu_compile")
+    assert isinstance(options, CompileOptions)
+    return preflight.preflight(path, options.multiple_subgraphs).to_json()
 
 
 def _mapping_words(foretold: Mapping[str, Any]) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 VERSION = re.compile(r"Edge TPU Compiler version (\d[\w.]*)(.*)")
-_SIZE = re.compile(r"([\d.]+)\s*([KMG]i?)?B")
+_SIZE = re.compile(r"([0-9.]{1,20})\s*([KMG]i?)?B")
 _UNITS = {None: 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_COMPILED = re.compile(r"Model compiled successfully(?: in (\d+) ms)?")
-_ROW = re.compile(r"^([A-Z][\w:.-]*)\s+(\d+)\s+(\S.*)$")
+_COMPILED = re.compile(r"Model compiled successfully(?: in ([0-9]{1,12}) ms)?")
+_ROW = re.compile(r"^([A-Z][\w:.-]*)\s+([0-9]{1,9})\s+(\S.*)$")
 _SIZES = {
     "Input size": "input_bytes",
     "Output size": "output_bytes",
@@ -138,7 +138,7 @@ def _value(name: str, text: str) -> Any:
     if name in _SIZES:
         return size(text)
     if name in _COUNTS:
-        return int(text) if text.isdigit() else None
+        return int(text) if re.fullmatch(r"[0-9]{1,12}", text) else None
     return text
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from edgepipe import __version__, delivery
 from edgepipe.artifact import digest_file
 from edgepipe.errors import EdgepipeError, LimitError, OptionError, ToolMissing
 from edgepipe.gates import Gates
-from edgepipe.settings import cache_root
+from edgepipe.session import Session
+from edgepipe.store import Store
 from edgepipe.targets.edgetpu import (
     compilable,
     compiler,
@@ -86,10 +86,8 @@ def _run(asked: _Asked) -> Compiled:
         path.name: preflight.of_model(model, asked.options.multiple_subgraphs, path.name).to_json()
         for path, model in zip(asked.models, models, strict=True)
     }
-    scratch = cache_root() / "compiling"
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch) as temporary:
-        work = Path(temporary)
+    with Store() as store, Session(store) as session:
+        work = session.folder  # What a killed run leaves there, the next one sweeps away.
         try:
             found = compiler.find(asked.options.compiler)
             made = compiling.compile_models(

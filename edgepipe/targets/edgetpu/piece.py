@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe.artifact import Format, digest_file
-from edgepipe.errors import BrokenOutput, EdgepipeError, StageFailed
+from edgepipe.errors import BrokenOutput, EdgepipeError, StageFailed, UnsupportedModel
 from edgepipe.identify import identify
 from edgepipe.post_mortem import tail
 from edgepipe.targets.edgetpu import compile_log, compiled, ends, outcome, preflight
@@ -26,7 +26,7 @@ RUNTIME_OF_16 = 14
 
 @dataclass(frozen=True)
 class Piece:
-    """`foretold` is None of a segment whose source the compiler didn't write."""
+    """`foretold` is None where there is nothing to set it beside; a note says why."""
 
     path: Path
     source: Path | None
@@ -136,6 +136,10 @@ def _compared(
 ) -> Piece:
     try:
         facts = compiled.read(path, source)
+    except UnsupportedModel as error:
+        # It has the model's ends, so it is of this model; only what is left can't be told by name.
+        note = f"its ops can't be set beside the model's: {error.message}"
+        return Piece(path, source, compiled.read(path), said, None, notes=(note,))
     except EdgepipeError as error:
         raise BrokenOutput(f"{path.name}: {error.message}", log=str(log)) from error
     foretold = preflight.of_model(model, options.multiple_subgraphs, source.name)
