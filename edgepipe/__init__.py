@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
     from edgepipe.targets.edgetpu.compile_run import compile
+    from edgepipe.targets.edgetpu.fixing import legalise
 
 __all__ = [
     "Diagnosis",
@@ -23,6 +24,7 @@ __all__ = [
     "convert",
     "diagnose",
     "inspect",
+    "legalise",
     "preflight",
     "routes",
     "survey",
@@ -32,6 +34,7 @@ _HOMES = {
     "convert": "edgepipe.api",
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
+    "legalise": "edgepipe.targets.edgetpu.fixing",
     "preflight": "edgepipe.chip_preflight",
     "compile": "edgepipe.targets.edgetpu.compile_run",
     "survey": "edgepipe.api",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepipe.errors import ModelNotFound
+from edgepipe.errors import ModelNotFound, OptionError
 
 if TYPE_CHECKING:
     from edgepipe.targets.edgetpu.preflight import Preflight, Verdict
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
               help="As with the compiler's -a: go on behind an op that isn't mapped.")  # fmt: skip
 @click.option("--require-full-mapping", is_flag=True,
               help="Exit with 5 where an op would run on the CPU.")  # fmt: skip
+@click.option("--fix", is_flag=True,
+              help="Rewrite what edgepipe can, prove it in LiteRT, and write -o FILE.")  # fmt: skip
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="Where --fix writes.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every op.")
 def preflight(
     model: Path,
@@ -31,6 +35,8 @@ def preflight(
     options: tuple[str, ...],
     multiple: bool,
     require_full_mapping: bool,
+    fix: bool,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Foretell which ops of MODEL, an int8 TFLite file, are mapped to a chip.
@@ -38,7 +44,8 @@ def preflight(
     For the Edge TPU without its compiler; for an Ethos-U Vela itself is asked.
 
     Each op that isn't has the compiler's own words, the rule, where the rule is from and how sure
-    it is, and what would help.
+    it is, and what would help. With --fix, what can be rewritten is, and the table is that of the
+    file that was written.
     """
     from edgepipe import chip_preflight
     from edgepipe.cli import preflight_ethosu
@@ -47,16 +54,46 @@ def preflight(
 
     if not model.is_file():
         raise ModelNotFound(f"no file {str(model)!r}", hint="give an int8 .tflite file.")
-    said = read_options(options)
-    found = chip_preflight.preflight(model, multiple, target=target, options=said)
+    if fix != (out is not None):
+        raise OptionError("--fix and -o FILE go together", hint="--fix -o model_legal.tflite")
+    facts: dict[str, Any] = {"model": str(model), "target": target}
+    found: Preflight | EthosuPreflight
+    if fix and out is not None:
+        if target != "edgetpu":
+            raise OptionError(
+                f"--fix does not exist for target {target}", hint="it rewrites for the edgetpu."
+            )
+        found = _fix(model, out, multiple, facts, as_json)
+        model = out
+    else:
+        said = read_options(options)
+        found = chip_preflight.preflight(model, multiple, target=target, options=said)
     if as_json:
-        click.echo(json.dumps({"model": str(model), "target": target, **found.to_json()}, indent=2))
+        click.echo(json.dumps({**facts, **found.to_json()}, indent=2))
     elif isinstance(found, EthosuPreflight):
         preflight_ethosu.show(model, found)
     else:
         _show(model, found)
     if require_full_mapping:
         found.check(str(model))
+
+
+def _fix(model: Path, out: Path, multiple: bool, facts: dict[str, Any], as_json: bool) -> Preflight:
+    from edgepipe.cli.folding import fold
+    from edgepipe.cli.progress import Progress
+    from edgepipe.targets.edgetpu import fixing
+    from edgepipe.targets.edgetpu import preflight as foretelling
+
+    with Progress(quiet=as_json) as progress:
+        fixed = fixing.legalise(model, out, listener=progress)
+    facts |= {"out": str(out), "rewrites": list(fixed.notes)}
+    facts["before"] = {"mapped": fixed.before.mapped, "ops": len(fixed.before.verdicts)}
+    if not as_json:
+        before = fixed.before
+        click.echo(f"{model}: {before.mapped} of {len(before.verdicts)} ops foretold as mapped")
+        for note in fixed.notes or ("nothing to rewrite",):
+            click.echo(fold(f"  {note}"))
+    return foretelling.preflight(out, multiple)
 
 
 def _show(model: Path, found: Preflight) -> None:

@@ -32,6 +32,9 @@ FLOAT_LIMIT = 80.0
 """Decibels between the float results before and after: a changed order of additions costs 120 to
 140, a wrong constant leaves less than 40."""
 
+PERFECT = 200.0
+"""Stands for no error at all."""
+
 ROUNDS = 8
 """Times that a rewrite is applied to what it left: transposes move past one operator each time."""
 
@@ -43,7 +46,7 @@ REWRITES = (
     "constant_matmul", "depthwise", "normalization", "affine", "integer_forms",
     "channel_constants", "transposes", "reshapes",
 )  # fmt: skip
-"""Modules in `edgepipe.tflite.rewrites`, in the order in which they are applied."""
+"""Modules in `edgepipe.tflite.rewrites`, or with dots, in the order in which they are applied."""
 
 
 class Rewrite(ABC):
@@ -52,6 +55,10 @@ class Rewrite(ABC):
     name: ClassVar[str]
     says: ClassVar[str]
     """What was done, for the note that the user reads."""
+    limit_db: ClassVar[float] = FLOAT_LIMIT
+    """Less where a function is only approached; what is lost is said in the note."""
+    integer_db: ClassVar[float | None] = None
+    """The same of a graph of integers, where it can't be the same to the bit."""
 
     @abstractmethod
     def places(self, graph: Graph) -> Iterator[Op]:
@@ -78,7 +85,8 @@ class Outcome:
 def load_rewrites(names: Sequence[str] = REWRITES) -> list[Rewrite]:
     found: list[Rewrite] = []
     for name in names:
-        module = importlib.import_module(f"edgepipe.tflite.rewrites.{name}")
+        dotted = name if "." in name else f"edgepipe.tflite.rewrites.{name}"
+        module = importlib.import_module(dotted)
         found.append(module.REWRITE)
     return found
 
@@ -111,6 +119,8 @@ class Prover:
         self.path, self.run = path, run
         self.samples = list(samples) or noise(loading.load(path))
         self.expected: list[Results] | None = None
+        self.nearest = 0.0
+        """Decibels of the candidate that held last."""
 
     def apply(self, model: Model, rewrites: Sequence[Rewrite]) -> tuple[Model, Outcome]:
         """The model with all rewrites that hold. The given one is left alone."""
@@ -125,7 +135,7 @@ class Prover:
 
     def one(self, model: Model, rewrite: Rewrite, outcome: Outcome, folder: Path) -> Model:
         """As long as one place gives way to the next; what failed once isn't tried again."""
-        held, failed, tries = 0, set[str](), 0
+        held, failed, tries, lost = 0, set[str](), 0, PERFECT
         for _ in range(ROUNDS):
             found = [op.outputs[0].name for graph in model.graphs for op in rewrite.places(graph)]
             todo = [[name for name in dict.fromkeys(found) if name not in failed]]
@@ -138,8 +148,8 @@ class Prover:
                 tries += 1
                 if tries > TRIES:
                     failed.update(names)
-                elif self.holds(candidate, folder):
-                    model, held = candidate, held + count
+                elif self.holds(candidate, folder, rewrite):
+                    model, held, lost = candidate, held + count, min(lost, self.nearest)
                 elif len(names) > 1:
                     middle = len(names) // 2
                     todo[:0] = [names[:middle], names[middle:]]
@@ -149,26 +159,42 @@ class Prover:
                 break
         if held:
             outcome.applied[rewrite.name] = held
-            outcome.notes.append(f"{rewrite.name}: {rewrite.says} ({held}x)")
+            near = f", {lost:.0f} dB at the outputs" if lost < FLOAT_LIMIT else ""
+            outcome.notes.append(f"{rewrite.name}: {rewrite.says} ({held}x{near})")
         if failed:
             outcome.undone[rewrite.name] = len(failed)
             outcome.notes.append(f"{rewrite.name}: undone {len(failed)}x, the result changed")
         return model
 
-    def holds(self, model: Model, folder: Path) -> bool:
-        if self.expected is None:
-            try:
-                self.expected = self.run(self.path, self.samples)
-            except BrokenOutput as error:
-                raise CannotRun(error.message) from error
+    def holds(self, model: Model, folder: Path, rewrite: Rewrite | None = None) -> bool:
+        """Whether it gives what the original gave. What is near enough for a rewrite that only
+        approaches a function is what the next one is measured by."""
+        expected = self.wanted()
         candidate = folder / "candidate.tflite"
         saving.save(model, candidate)
         try:
             received = self.run(candidate, self.samples)
         except BrokenOutput:
             return False
-        pairs = zip(self.expected, received, strict=True)
-        return all(same(before, after) for before, after in pairs)
+        pairs = list(zip(expected, received, strict=True))
+        if all(same(before, after) for before, after in pairs):
+            self.nearest = PERFECT
+            return True
+        if rewrite is None or not all(
+            near(before, after, rewrite.limit_db, rewrite.integer_db) for before, after in pairs
+        ):
+            return False
+        self.nearest = min(decibels(before, after) for before, after in pairs)
+        self.expected = received
+        return True
+
+    def wanted(self) -> list[Results]:
+        if self.expected is None:
+            try:
+                self.expected = self.run(self.path, self.samples)
+            except BrokenOutput as error:
+                raise CannotRun(error.message) from error
+        return self.expected
 
 
 def changed(model: Model, rewrite: Rewrite, names: set[str]) -> tuple[Model, int]:
@@ -190,23 +216,47 @@ def changed(model: Model, rewrite: Rewrite, names: set[str]) -> tuple[Model, int
 
 def same(before: Results, after: Results) -> bool:
     """To the bit where integers are, within `FLOAT_LIMIT` where floats are."""
+    return near(before, after, FLOAT_LIMIT, None)
+
+
+def near(before: Results, after: Results, float_db: float, integer_db: float | None) -> bool:
+    """The same, or where a limit says less, as near as that; integers also within one step."""
     if len(before) != len(after):
         return False
-    return all(_same(one, other) for one, other in zip(before, after, strict=True))
+    for one, other in zip(before, after, strict=True):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if one.dtype.kind != "f":
+            if integer_db is None or one.dtype.itemsize > 2:
+                if not np.array_equal(one, other):
+                    return False
+            elif _noise(one, other) > one.size and decibels([one], [other]) < integer_db:
+                return False
+            continue
+        finite = np.array_equal(np.isfinite(one), np.isfinite(other))
+        if not finite or (_noise(one, other) > 1e-24 and decibels([one], [other]) < float_db):
+            return False
+    return True
 
 
-def _same(before: NDArray[Any], after: NDArray[Any]) -> bool:
-    if before.shape != after.shape or before.dtype != after.dtype:
-        return False
-    if before.dtype.kind != "f":
-        return bool(np.array_equal(before, after))
-    finite = np.isfinite(before)
-    if not np.array_equal(finite, np.isfinite(after)):
-        return False
+def decibels(before: Results, after: Results) -> float:
+    """Signal to noise of the worst result; integers are taken from their mean, since what they
+    stand for is not known here."""
+    found = [PERFECT]
+    for one, other in zip(before, after, strict=True):
+        noise, wide = _noise(one, other), one[np.isfinite(one)].astype(np.float64)
+        if one.dtype.kind != "f" and wide.size:
+            wide = wide - wide.mean()
+        signal = float(np.sum(wide**2))
+        if noise:
+            found.append(10 * float(np.log10(max(signal, 1e-30) / noise)))
+    return min(found)
+
+
+def _noise(before: NDArray[Any], after: NDArray[Any]) -> float:
+    finite = np.isfinite(before) & np.isfinite(after)
     wide = before[finite].astype(np.float64)
-    noise = float(np.sum((wide - after[finite]) ** 2))
-    signal = float(np.sum(wide**2))
-    return noise <= signal * 10 ** (-FLOAT_LIMIT / 10) or noise <= 1e-24
+    return float(np.sum((wide - after[finite]) ** 2))
 
 
 def noise(model: Model, count: int = 2) -> list[Feeds]:
@@ -216,8 +266,11 @@ def noise(model: Model, count: int = 2) -> list[Feeds]:
     for scale in (1.0, 4.0)[:count]:
         feeds = {}
         for tensor in model.main.inputs:
-            if tensor.dtype.startswith(("float", "bfloat")):
-                values: NDArray[Any] = scale * random.standard_normal(tensor.shape)
+            if tensor.dtype in ("int8", "uint8") and tensor.quantization is not None:
+                low = -128 if tensor.dtype == "int8" else 0
+                values: NDArray[Any] = random.integers(low, low + 256, tensor.shape)
+            elif tensor.dtype.startswith(("float", "bfloat")):
+                values = scale * random.standard_normal(tensor.shape)
             else:
                 values = random.integers(0, 2 if tensor.dtype == "bool" else 4, tensor.shape)
             feeds[tensor.name] = values.astype(tensor.dtype)

@@ -47,6 +47,8 @@ LARGEST_SOFTMAX = 16_000
 DEPTH_STEP = 4
 TILES, TILE_BYTES = 16, 196_608
 ON_CHIP = TILES * TILE_BYTES
+MEAN_SEEN_MAPPED, MEAN_SEEN_LEFT = 64 * 128, 256 * 128
+"""Pixels of a MEAN; between the two nothing is known."""
 
 _CONSTANTS = {
     "CONV_2D": (1, 2), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1, 2),
@@ -86,7 +88,7 @@ def _rule(
     def keep(check: Check) -> Check:
         words = " ".join((check.__doc__ or "").split()).format(
             step=DEPTH_STEP, largest=f"{LARGEST_SOFTMAX:,}", chip=f"{ON_CHIP:,}",
-            types=" or ".join(EIGHT_BITS),
+            types=" or ".join(EIGHT_BITS), area=f"{MEAN_SEEN_LEFT:,}",
         )  # fmt: skip
         name = check.__name__.strip("_")
         RULES.append(Rule(name, words, ops, status, confidence, source, fix, check))
@@ -217,6 +219,14 @@ def _depth_step(op: Op) -> bool:
     """Where channels are reduced, their number is a multiple of {step}."""
     shape = data(op)[0].shape
     return len(shape) - 1 not in _axes(op) or shape[-1] % DEPTH_STEP == 0
+
+
+@_rule(UNSPECIFIED, SEEN, "google-coral/edgetpu issue 461: 256x128 pixels stay on the CPU, 64x128"
+       " are mapped; issue 183", "average tiles first", ("MEAN",))  # fmt: skip
+def _mean_area(op: Op) -> bool:
+    """It is taken over fewer than {area} pixels."""
+    shape = data(op)[0].shape
+    return len(shape) != 4 or math.prod(shape[i] for i in _axes(op) & {1, 2}) < MEAN_SEEN_LEFT
 
 
 @_rule(UNSPECIFIED, DOCUMENTED, CORAL, "pad other axes", ("PAD",))
