@@ -35,6 +35,7 @@ STAGES: dict[str, str] = {
     "tflite_quantized_from_keras": (
         "edgepipe.converters.tflite_quantized_from_keras:TfliteQuantizedFromKeras"
     ),
+    "edgetpu_legalise": "edgepipe.converters.edgetpu_legalise:EdgetpuLegalise",
     "edgetpu_compile": "edgepipe.converters.edgetpu_compile:EdgetpuCompile",
     "ethosu_from_tflite": "edgepipe.converters.ethosu_from_tflite:EthosuFromTflite",
 }

@@ -67,7 +67,11 @@ def routes_between(source: Format, goal: Format) -> list[Route]:
 def _walk(at: Format, goal: Format, seen: frozenset[Format]) -> Iterator[tuple[Stage, ...]]:
     """Every way onward. At a format that has cleaners, those come first and always."""
     cleaners = tuple(
-        stage for stage in catalog.stages() if at in stage.sources and stage.target is at
+        stage
+        for stage in catalog.stages()
+        if at in stage.sources
+        and stage.target is at
+        and (not stage.towards or (seen and goal in stage.towards))
     )
     if at is goal:
         yield cleaners

@@ -22,6 +22,8 @@ OPTIONS = {
     "min_sqnr": "limit_db",
 }
 """Field of the request -> option of a stage."""
+CHIPS = ("edgetpu",)
+"""Targets for which a stage that quantizes has more to do than int8."""
 
 
 def applied(request: Request) -> Request:
@@ -47,6 +49,8 @@ def applied(request: Request) -> Request:
         if "scheme" not in known or stage.target is not goal.quantized:
             continue
         values = {name: value for name, value in said.items() if name in known}
+        if "chip" in known and request.target in CHIPS:
+            values["chip"] = request.target
         values = {**recipe.get(stage.name, {}), **values, **merged.get(stage.name, {})}
         if values["scheme"] != request.precision:
             raise OptionError(

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgepipe import making
-from edgepipe.artifact import Artifact, Signature
+from edgepipe.artifact import QUANTIZED, Artifact, Signature
 from edgepipe.learning import Learning
 from edgepipe.proof import REVISION as PROOF_REVISION
 from edgepipe.proof import Proof
 from edgepipe.session import Session
 from edgepipe.store import key as store_key
 
-REVISION = 2
+REVISION = 3
 """Raised when `quantized_verify` would judge the same outputs otherwise."""
+STORED = ("int8", "uint8", "int16")
+"""Types in which a quantized model stores numbers."""
 
 
 def prove(session: Session, before: Artifact, after: Artifact) -> tuple[Proof, bool]:
     """On samples that nothing was learnt from; on noise only where nothing was learnt at all."""
     learning = session.learning
-    ends = before.ends()
+    ends = before.ends() if learning is None else _in_numbers(before)
     samples = session.samples.key(ends) if learning is None else learning.proof.key(ends)
     tolerance = session.quantized_tolerance
     key = store_key(
@@ -50,6 +53,17 @@ def prove(session: Session, before: Artifact, after: Artifact) -> tuple[Proof, b
 
     entry = session.fetch(key, compare, f"proof of {after.path.name}")
     return Proof.from_json(entry.facts), entry.kept
+
+
+def _in_numbers(artifact: Artifact) -> Signature:
+    """Ends as the data knows them: integers that stand for numbers are fed those."""
+    ends = artifact.ends()
+    if artifact.format not in QUANTIZED:
+        return ends
+    ports = tuple(
+        replace(port, dtype="float32") if port.dtype in STORED else port for port in ends.inputs
+    )
+    return replace(ends, inputs=ports)
 
 
 def _held_out_file(

@@ -160,6 +160,8 @@ class Stage(ABC):
     """Empty for a `ProgramStage`."""
     revision: ClassVar[int]
     """Raised when the same input and options would give another result."""
+    towards: ClassVar[tuple[Format, ...]] = ()
+    """Of one that keeps its format: only on routes that end there, and not on a user's own file."""
     options: ClassVar[type[Options]] = Options
     preload: ClassVar[tuple[str, ...]] = ()
     """Modules worth importing while an earlier stage is still running."""

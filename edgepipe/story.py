@@ -77,8 +77,11 @@ class Trial:
     @property
     def quantized_db(self) -> float | None:
         """How near a quantized result is to the float model; None of a float one."""
-        proofs = [step.proof for step in reversed(self.steps) if step.proof is not None]
-        return next((one.sqnr_db for one in proofs if one.quantized and not one.not_run), None)
+        kept = [step.proof for step in self.steps if step.status != "left-out"]
+        proofs = [one for one in kept if one is not None and one.quantized and not one.not_run]
+        if len(proofs) > 1 and self.proof is not None:
+            return self.proof.sqnr_db  # Behind the first, integers were compared with integers.
+        return proofs[-1].sqnr_db if proofs else None
 
     @property
     def missed_limit(self) -> bool:

@@ -32,7 +32,7 @@ def _add_static(quantizer: Any, options: QuantizeOptions) -> None:
     bits = 16 if options.scheme == "int16x8" else 8
     everything = _static(bits, options.weights, options.symmetric)
     quantizer.update_quantization_recipe(EVERYWHERE, _ops().ALL_SUPPORTED, everything)
-    dense = _static(bits, options.dense_weights or options.weights, options.symmetric)
+    dense = _static(bits, options.weights_of_dense, options.symmetric)
     quantizer.update_quantization_recipe(EVERYWHERE, _ops().FULLY_CONNECTED, dense)
     for pattern in options.int16_layers:
         wide = _static(16, options.weights, True)
@@ -55,7 +55,7 @@ def _add_ends(quantizer: Any, options: QuantizeOptions) -> None:
 
 def _add_dynamic(quantizer: Any, options: QuantizeOptions) -> None:
     quantizer.add_dynamic_config(EVERYWHERE, _ops().ALL_SUPPORTED, 8, _granularity(options.weights))
-    dense = _granularity(options.dense_weights or options.weights)
+    dense = _granularity(options.weights_of_dense)
     quantizer.add_dynamic_config(EVERYWHERE, _ops().FULLY_CONNECTED, 8, dense)
 
 

@@ -196,6 +196,6 @@ def run(repair: Repair, always: bool) -> Repair:
             attempt(repair)
     if always:
         repair.goal_db = max(repair.goal_db, repair.best_db + MARGIN_DB)
-    if not repair.done:
+    if not repair.done and not repair.options.chip:  # A chip has no wider kernels.
         precision(repair)
     return repair

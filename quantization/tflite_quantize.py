@@ -51,6 +51,7 @@ class QuantizeOptions(Options):
     dense_weights: Literal["per-channel", "per-tensor"] | None = option(
         None, "The same for dense layers, where targets differ; as weights when left out."
     )
+    chip: Literal["", "edgetpu"] = option("", "The chip that must run all of it, if any.")
     symmetric: bool = option(False, "Zero points of 0 for int8 activations.")
     split_concats: bool = option(False, "Split what reads concatenations of unlike ranges.")
     equalize: bool = option(False, "Make channels between two linear layers alike.")
@@ -69,6 +70,11 @@ class QuantizeOptions(Options):
     def ranges(self) -> str:
         """The method that counts."""
         return self.method or "min-max"
+
+    @property
+    def weights_of_dense(self) -> str:
+        """TensorFlow Lite of 2021 knows one scale for the weights of a dense layer."""
+        return self.dense_weights or ("per-tensor" if self.chip else self.weights)
 
     def ends(self) -> str:
         """The type that inputs and outputs shall have."""
@@ -99,6 +105,8 @@ class TfliteQuantize(Stage):
                 f"a model of {options.scheme} has no {options.io} ends",
                 hint=f"they can be: {', '.join(allowed)}.",
             )
+        if options.chip:
+            _check_chip(options)
         if not 50 < options.percentile <= 100:
             raise OptionError(
                 f"percentile takes a number above 50, up to 100, received {options.percentile}"
@@ -139,17 +147,33 @@ class TfliteQuantize(Stage):
         allow_float = options.allow_float or bool(options.float_layers)
         notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
         recipe.write(workdir, self.name, replace(options, repair="off"), facts)
-        ends = _ends(artifact, path)
+        ends = renewed_ends(artifact, path)
         for left in (artifact.path, workdir / SPLIT, workdir / EQUALIZED):
             if left.parent == workdir:  # Only the result is kept.
                 left.unlink(missing_ok=True)
         return Product(path, ends, notes=tuple(notes))
 
 
+def _check_chip(options: QuantizeOptions) -> None:
+    """A chip that computes in eight bits alone leaves no choice."""
+    wider = ("float_layers", "int16_layers", "allow_float")
+    said = [f"{name}={getattr(options, name)}" for name in wider if getattr(options, name)]
+    if options.scheme != "int8":
+        said.insert(0, f"scheme={options.scheme}")
+    if options.io == "float32":
+        said.append("io=float32")
+    if said:
+        raise OptionError(
+            f"{', '.join(said)} can't be had on {options.chip}, which computes in int8 alone",
+            hint="leave it out; --target tflite has it.",
+        )
+
+
 def _prepared(
     artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
 ) -> tuple[Artifact, list[str]]:
     """The model said so that the quantizer can do it, and what was changed; itself if nothing."""
+    from edgepipe.targets.edgetpu import legalising
     from edgepipe.tflite import rewrite
 
     from . import int16_forms
@@ -158,7 +182,9 @@ def _prepared(
         return artifact, []
     path = workdir / "prepared.tflite"
     few = itertools.islice(_feeds(data) if data is not None else (), REWRITE_SAMPLES)
-    notes = rewrite.prepare(artifact.path, path, [_in_file(artifact, feeds) for feeds in few])
+    names = legalising.FLOAT if options.chip == "edgetpu" else rewrite.REWRITES
+    fed = [_in_file(artifact, feeds) for feeds in few]
+    notes = rewrite.prepare(artifact.path, path, fed, names)
     said = int16_forms.rewrite(path) if options.scheme == "int16x8" else 0
     if said:
         notes.append(f"int16_forms: squared differences became products ({said}x)")
@@ -230,7 +256,7 @@ def _feeds(data: Samples) -> Iterator[Tensors]:
         yield sample.feeds
 
 
-def _ends(artifact: Artifact, path: Path) -> Signature:
+def renewed_ends(artifact: Artifact, path: Path) -> Signature:
     """The names that the user knows, with the tensors and types that are in the file now."""
     from edgepipe.tflite import reader
 

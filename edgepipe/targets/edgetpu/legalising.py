@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from edgepipe.errors import BrokenOutput, UnsupportedModel
 from edgepipe.targets.edgetpu.compiled import is_compiled
 from edgepipe.targets.edgetpu.legalise import float_ends
-from edgepipe.tflite import edit, loading, rewrite, saving
+from edgepipe.tflite import edit, flatbuffer, loading, record, rewrite, saving
 from edgepipe.tflite.graph import Model
 
 _HERE = "edgepipe.targets.edgetpu.legalise"
@@ -67,7 +68,17 @@ def legalise(
         notes += outcome.notes
         _prove(prover, model, Path(folder), path)
     saving.save(model, out)
-    return [*notes, *_lowered(before, _versions(loading.load(out)))]
+    notes += _lowered(before, _versions(loading.load(out)))
+    if not notes and not has_buffers_outside(path):
+        shutil.copyfile(path, out)  # What is legal stays as it is, to the byte.
+    return notes
+
+
+def has_buffers_outside(path: Path) -> bool:
+    """Whether weights lie behind the FlatBuffer, where readers of 2021 don't look."""
+    reader = flatbuffer.Reader(path.read_bytes())
+    buffers = record.decode(reader, reader.follow(0), "Model").buffers or ()
+    return any(one.offset > 1 for one in buffers)
 
 
 def _prove(prover: rewrite.Prover, model: Model, folder: Path, path: Path) -> None:

@@ -64,6 +64,20 @@ class Preflight:
             hint="`edgepipe preflight` without --require-full-mapping shows each op and its fix.",
         )
 
+    def summary(self) -> dict[str, Any]:
+        """The table, without each operator."""
+        rows = [
+            {"op": op, "status": status, "count": count}
+            for (op, status), count in self.table().items()
+        ]
+        return {
+            "mapped": self.mapped,
+            "cpu": len(self.verdicts) - self.mapped,
+            "refused": list(self.refused),
+            "warnings": list(self.warnings),
+            "table": rows,
+        }
+
     def to_json(self) -> dict[str, Any]:
         return {
             "mapped": self.mapped,
