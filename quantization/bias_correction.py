@@ -44,6 +44,7 @@ def correct(
             op.inputs[BIAS] = Tensor.constant(bias.name, values)
             count += 1
     edit.prune(model.main)
+    edit.name_apart(model)  # Layers may have shared what each has of its own now.
     saving.save(model, out)
     return count
 

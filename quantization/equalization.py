@@ -39,6 +39,7 @@ def equalize(path: Path, samples: Sequence[Sequence[NDArray[Any]]], out: Path) -
     for first, second in pairs:
         _scale(first, second, _factors(reached[first.outputs[0].name], second))
     edit.prune(model.main)
+    edit.name_apart(model)  # Layers may have shared what each has of its own now.
     saving.save(model, out)
     return len(pairs)
 

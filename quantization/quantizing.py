@@ -21,6 +21,7 @@ from . import (
     calibration_methods,
     concat_split,
     equalization,
+    integer_ends,
     integer_islands,
 )
 
@@ -81,6 +82,7 @@ class Quantizing:
         aeq_recipe.load(quantizer, options)
         made = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
         path.write_bytes(made)
+        integer_ends.mend(path, options.ends())
         self.closed = integer_islands.close(path) if options.scheme == "int8" else 0
 
     def prepare(self, options: QuantizeOptions) -> None:

@@ -192,6 +192,18 @@ def test_a_mean_error_of_the_weights_is_taken_back(tmp_path: Path) -> None:
     assert corrected > plain + 1
 
 
+def test_layers_that_share_a_bias_are_corrected_and_equalized(tmp_path: Path) -> None:
+    net = Net()
+    first = net.dense("first", net.input, bias=20)
+    last = net.dense("third", net.dense("second", first, np.geomspace(1, 300, SIZE)))
+    dense = [op for op in net.graph.ops if op.name == "FULLY_CONNECTED"]
+    for op in dense:
+        op.inputs[1:] = [dense[0].inputs[1], dense[0].inputs[2]]
+    model = net.save(tmp_path / "float.tflite", last)
+    steps = {"tflite_quantize": {"bias_correction": True, "equalize": True}}
+    assert convert(model, uniform(), repair="off", options=steps).sqnr_db
+
+
 def test_a_good_model_stays_all_int8(tmp_path: Path) -> None:
     result = convert(far_out(tmp_path), uniform())
     assert not [note for note in notes(result) if "int16" in note]

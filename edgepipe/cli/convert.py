@@ -249,6 +249,7 @@ def read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
 
 def _show(result: Any) -> None:
     from edgepipe import process_memory
+    from edgepipe.inputs import shape_words
     from edgepipe.report import compiled, ethosu, quantized
 
     report = result.report
@@ -263,7 +264,7 @@ def _show(result: Any) -> None:
         click.echo(f"  {note}")
     for kind in ("inputs", "outputs"):
         for port in last[kind]:
-            shape = "x".join(map(str, port["shape"] or ())) or "scalar"
+            shape = shape_words(port["shape"])
             moved = (
                 f", axes {tuple(port['permutation'])} of the model's"
                 if port.get("permutation")

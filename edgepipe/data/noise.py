@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLES = 16
+OF_INDICES = 64
+"""A few samples see a part of a table's rows only: a small transformer calibrated on 13 lost 15 dB
+on the rows that it had not met."""
 
 
 class NoiseReader(Reader):
     """Normal noise of 1; pixels where the preprocessing says what becomes of pixels."""
 
     def count(self) -> int:
-        return self.source.limit or SAMPLES
+        indices = any(port.high is not None for port in self.signature.inputs)
+        return self.source.limit or (OF_INDICES if indices else SAMPLES)
 
     def read(self, indices: Sequence[int]) -> Iterator[Sample | Unreadable]:
         import numpy as np
@@ -52,4 +56,4 @@ class NoiseReader(Reader):
         return random.integers(low, high, shape).astype(port.dtype)
 
     def digest(self, chosen: Callable[[], Sequence[int]]) -> str:
-        return "random"
+        return f"random, {self.count()}"
