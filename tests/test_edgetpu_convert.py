@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from edgetpu_compilers import REPLAY, compiler, entry_of, mapping_all
-from edgetpu_files import needs_pairs, pair
+from edgetpu_files import needs_pairs, pair, source
 from tflite_models import model_of
 
 import edgepipe
@@ -115,7 +115,8 @@ def test_a_float_model_goes_all_the_way_and_the_int8_model_stands_in(
     assert chosen["route"].endswith("+edgetpu")
     assert "as a stand-in for the chip" in chosen["end_to_end"]["notes"][-1]
     assert chosen["steps"][-1]["proof"]["proven"] is False
-    assert chosen["steps"][-2]["proof"]["accuracy"]["quantized"] > 0.98
+    (quantized,) = [step for step in chosen["steps"] if step["stage"] == "tflite_quantize"]
+    assert quantized["proof"]["accuracy"]["quantized"] > 0.98
     assert result.sqnr_db is not None and result.sqnr_db > 40
     facts = result.report["edgetpu"]
     assert facts["compiler"]["replayed"] is False and facts["models"][0]["unmapped"] == {}
@@ -211,6 +212,17 @@ def test_bad_input_is_one_early_error(convert: Converts, tmp_path: Path) -> None
     saving.save(model_of([Op.make("RELU", [x], [y]), Op.make("TANH", [y], [z])], [x], [z]), floats)
     with pytest.raises(OptionError, match="needs samples that say which values occur"):
         convert(floats)
+    half, last = source(), Tensor("f", (1, 4))
+    half.main.ops += [
+        Op.make("DEQUANTIZE", [half.main.outputs[0]], [last]),
+        Op.make("TANH", [last], [z]),
+    ]
+    half.main.outputs = [z]
+    saving.save(half, tmp_path / "half.tflite")
+    with pytest.raises(UnsupportedModel, match="quantized by half"):
+        convert(tmp_path / "half.tflite")
+    with pytest.raises(OptionError, match="excludes --compiler"):
+        convert(no_compile=True, compiler="docker:image")
     with pytest.raises(OptionError, match="convert makes one file"):
         convert(options={"edgetpu_compile": {"num_segments": 2}})
 
