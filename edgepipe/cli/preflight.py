@@ -105,6 +105,8 @@ def _show(model: Path, found: Preflight) -> None:
         click.echo(fold(f"  the compiler refuses the model: {reason}"))
     for warning in found.warnings:
         click.echo(fold(f"  note: {warning}"))
+    for line in found.memory.words():
+        click.echo(fold(f"  {line}"))
     click.echo(f"\n{'Operator':<30} {'Count':<10} Status\n")
     for (op, status), count in found.table().items():
         click.echo(f"{op:<30} {count:<10} {status}")

@@ -10,6 +10,7 @@ from typing import Any
 from edgepipe.errors import LimitError, UnknownFormat, UnsupportedModel
 from edgepipe.targets.edgetpu import op_releases, rules
 from edgepipe.targets.edgetpu.compiled import is_compiled
+from edgepipe.targets.edgetpu.memory import Forecast, forecast
 from edgepipe.targets.edgetpu.rules import Rule
 from edgepipe.tflite import loading
 from edgepipe.tflite.graph import Graph, Model, Op
@@ -40,6 +41,7 @@ class Preflight:
     verdicts: tuple[Verdict, ...]
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
+    memory: Forecast
 
     @property
     def mapped(self) -> int:
@@ -76,6 +78,7 @@ class Preflight:
             "refused": list(self.refused),
             "warnings": list(self.warnings),
             "table": rows,
+            "memory": self.memory.to_json(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +87,7 @@ class Preflight:
             "cpu": len(self.verdicts) - self.mapped,
             "refused": list(self.refused),
             "warnings": list(self.warnings),
+            "memory": self.memory.to_json(),
             "ops": [asdict(one) for one in self.verdicts],
         }
 
@@ -113,7 +117,12 @@ def of_model(model: Model, multiple: bool = False, name: str = "the model") -> P
         _verdict(index, op, rule, on_chip)
         for index, (op, rule, on_chip) in enumerate(zip(graph.ops, found, chosen, strict=True))
     ]
-    return Preflight(tuple(verdicts), tuple(refused), tuple(_warnings(graph)))
+    # A model that is refused takes nothing; what it would take is of use all the same.
+    mapped = [op for op, rule in zip(graph.ops, found, strict=True) if rule is None]
+    if not refused:
+        mapped = [op for op, on_chip in zip(graph.ops, chosen, strict=True) if on_chip]
+    memory = forecast(graph, mapped)
+    return Preflight(tuple(verdicts), tuple(refused), tuple(_warnings(graph)), memory)
 
 
 def _refused(model: Model) -> list[str]:
