@@ -16,7 +16,7 @@ TERM_SECONDS = 2.0
 
 # prctl(PR_SET_PDEATHSIG) outlives exec, so the tool dies with us even by kill -9. It is set in a
 # process of its own: preexec_fn is not safe in a program with threads.
-LAUNCH = """
+_LAUNCH = """
 import ctypes, os, signal, sys
 if sys.platform.startswith("linux"):
     ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
@@ -74,7 +74,7 @@ class ToolProcesses:
         with self._lock:
             self.refuse_if_stopped()
             process = subprocess.Popen(
-                [sys.executable, "-I", "-c", LAUNCH, str(os.getpid()), *command],
+                [sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -167,6 +169,26 @@ def test_a_compiler_that_hangs_is_ended_with_its_children(
     assert time.monotonic() - start < 20
     time.sleep(max(0.0, start + 7 - time.monotonic()))
     assert not left.exists(), "the child lived on"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel tells of a parent's death")
+def test_a_killed_edgepipe_leaves_no_compiler_behind(tmp_path: Path) -> None:
+    started, left = tmp_path / "started", tmp_path / "left"
+    child = f"import time; open({str(started)!r}, 'w'); time.sleep(3); open({str(left)!r}, 'w')"
+    body = f"import subprocess\nsubprocess.run([sys.executable, '-c', {child!r}])"
+    program, model = compiler(tmp_path, body), small(tmp_path)
+    line = [sys.executable, "-m", "edgepipe", "compile", str(model), "-o", str(tmp_path / "out")]
+    running = subprocess.Popen([*line, "--compiler", str(program)], start_new_session=True)
+    try:
+        until = time.monotonic() + 60
+        while not started.exists():
+            assert time.monotonic() < until and running.poll() is None
+            time.sleep(0.02)
+    finally:
+        running.kill()
+        running.wait()
+    time.sleep(5)
+    assert not left.exists(), "the compiler's child lived on"
 
 
 def test_a_compiler_that_dies_is_told_from_one_that_fails(tmp_path: Path) -> None:

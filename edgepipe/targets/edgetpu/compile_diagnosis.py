@@ -42,8 +42,8 @@ KNOWN = (
     _known(
         "op-version", r"Didn't find op for builtin opcode '(?P<op>\w+)' version '(?P<version>\d+)'",
         "{op} version {version} is newer than what this compiler reads",
-        "`edgepipe preflight` names all such operators at once; save the model with older versions"
-        " of them, or rebuild them from others",
+        "`edgepipe preflight MODEL --fix -o NEW` lowers what can be lowered and names what is left;"
+        " save the model with older versions of that, or rebuild it from others",
         f"{ISSUES}s 340, 845, 879",
     ),
     _known(
@@ -63,7 +63,8 @@ KNOWN = (
         "dynamic", r"only supports static-sized tensors with a graph that has dynamic-sized"
         r"|dynamic-sized tensors",
         "the size of a tensor is only known when the model runs",
-        "fix all shapes: convert with --input NAME=1x224x224x3, and fold SHAPE operators away",
+        "fix all shapes: convert with --input NAME=1x224x224x3; `edgepipe preflight MODEL --fix -o"
+        " NEW` folds what computes them",
         f"{ISSUES}s 434, 829",
     ),
     _known(
@@ -128,7 +129,7 @@ KNOWN = (
     _known(
         "unreadable", r"Model could not be parsed|Invalid model:",
         "the compiler can't read the file",
-        "`edgepipe preflight` says what in it is too new, or that it is damaged",
+        "`edgepipe preflight` says what in it is too new, or that it is damaged; --fix rewrites",
         f"{ISSUES}s 34, 147",
     ),
     _known(

@@ -12,11 +12,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepipe.tool_process import LAUNCH
-
 MOST_OUTPUT = 8 << 20
 """Bytes that a compiler may print; a search with -d through a thousand operators takes one MiB."""
 POLL_SECONDS = 0.02
+
+# The compiler forks, and its child may compile for ever (google-coral/edgetpu issue 270). When
+# edgepipe is gone, by kill -9 too, the kernel tells this process, which ends the whole group.
+_SUPERVISE = """
+import ctypes, os, resource, signal, subprocess, sys
+signal.signal(signal.SIGTERM, lambda number, frame: os.killpg(0, signal.SIGKILL))
+if sys.platform.startswith("linux"):
+    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+code = subprocess.Popen(sys.argv[2:]).wait()
+if code < 0:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if -code != signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ def run(
         output = stack.enter_context(answer.open("wb")) if answer else words
         stdin = stack.enter_context(given.open("rb")) if given else subprocess.DEVNULL
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", LAUNCH, str(os.getpid()), *command],
+            [sys.executable, "-I", "-c", _SUPERVISE, str(os.getpid()), *command],
             stdin=stdin,
             stdout=output,
             stderr=words,
