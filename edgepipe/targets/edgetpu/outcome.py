@@ -9,9 +9,12 @@ from typing import Any
 
 from edgepipe.targets.edgetpu.compile_log import MAPPED, ModelLog
 from edgepipe.targets.edgetpu.compiled import SourceOp
+from edgepipe.targets.edgetpu.memory import Forecast
 from edgepipe.targets.edgetpu.preflight import Preflight, Verdict
 from edgepipe.tflite.graph import Graph
 
+SHARE, LEAST_BYTES = 0.02, 1024
+"""How far parameters may be from what was foretold: a share of them, and so many in any case."""
 UNTOLD = "left on the CPU without a reason"
 
 
@@ -59,6 +62,27 @@ def compare(
             Disagreement(verdict.index, verdict.op, verdict.output, verdict.status, told, wished)
         )
     return found + _other_words(agreed, found, log)
+
+
+def compare_memory(foretold: Forecast, cached: int, streamed: int) -> list[Disagreement]:
+    """Parameters, and what of them is streamed; for a file whose mapping is as foretold."""
+    found = []
+    total = cached + streamed
+    if not _near(foretold.parameters, total):
+        found.append(Disagreement(-1, "parameters", "", _bytes(foretold.parameters), _bytes(total)))
+    least, most = foretold.streamed_least, foretold.streamed_most
+    if not (least <= streamed <= most or _near(least, streamed) or _near(most, streamed)):
+        told = _bytes(most) if least == most else f"{least:,} to {_bytes(most)}"
+        found.append(Disagreement(-1, "streamed parameters", "", told, _bytes(streamed)))
+    return found
+
+
+def _near(one: int, other: int) -> bool:
+    return abs(one - other) <= max(SHARE * other, LEAST_BYTES)
+
+
+def _bytes(count: int) -> str:
+    return f"{count:,} bytes"
 
 
 def behind(graph: Graph, stops: Sequence[str]) -> frozenset[int]:

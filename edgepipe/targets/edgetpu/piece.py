@@ -58,9 +58,7 @@ class Piece:
             "source_sha256": digest_file(self.source) if self.source else None,
             **self.facts.to_json(),
             "said": self.said.to_json() if self.said else None,
-            "foretold": {"mapped": foretold.mapped, "cpu": len(foretold.verdicts) - foretold.mapped}
-            if foretold
-            else None,
+            "foretold": foretold.summary() if foretold else None,
             "disagreements": [one.to_json() for one in self.disagreements],
             "notes": list(self.notes),
         }
@@ -145,6 +143,9 @@ def _compared(
     foretold = preflight.of_model(model, options.multiple_subgraphs, source.name)
     behind = outcome.behind(model.main, options.intermediate_tensors)
     found = outcome.compare(foretold, facts.source, said, behind)
+    if all(one.index < 0 for one in found):
+        memory = facts.cached_bytes, facts.streamed_bytes
+        found += outcome.compare_memory(foretold.memory, *memory)
     notes = outcome.log_against_file(facts.source, said)
     piece = Piece(path, source, facts, said, foretold, tuple(found), tuple(notes))
     if not piece.mapped:
