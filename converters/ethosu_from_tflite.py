@@ -65,7 +65,7 @@ class EthosuFromTflite(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE_QUANTIZED,)
     target: ClassVar[Format] = Format.ETHOSU
     toolchain: ClassVar[str] = "vela"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     options: ClassVar[type[Options]] = EthosuOptions
 
     def check(self, artifact: Artifact, options: EthosuOptions) -> None:

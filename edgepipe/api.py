@@ -241,11 +241,14 @@ def _deliver(
         seconds=time.perf_counter() - start,
     )
     report = document.of(account, session, folder)
+    if account.request.emit:
+        report["emitted"] = delivery.write_c(session, outcome.chosen, written[-1].path)
     beside = delivery.beside(outcome.chosen.artifacts)
     report |= {key: name for key, name in delivery.KEYS.items() if name in beside}
     unfinished = compiled_report.add(report, account.request, outcome.chosen, lacking)
     path = delivery.write_report(folder, report)
     files = {item.path.name: item.path for item in written}
+    files |= {name: folder / name for name in report.get("emitted", ())}
     result = Result(folder, written[-1].path, files, report, path)
     if unfinished is not None:
         unfinished.details.update(report=str(path), model=str(result.model))

@@ -132,7 +132,7 @@ def _ethosu(name: str) -> Target:
         Format.TFLITE_QUANTIZED,
         Format.ETHOSU,
         {"ethosu_from_tflite": {"accelerator": name}},
-        ("--no-compile", "--require-full-mapping", "--max-sram", "--max-flash"),
+        ("--no-compile", "--require-full-mapping", "--max-sram", "--max-flash", "--emit"),
     )
 
 

@@ -13,7 +13,9 @@ from typing import Any
 from edgepipe import catalog, onnx_file, pipeline
 from edgepipe.artifact import Artifact, Format, files_below, same_bytes, size_of
 from edgepipe.errors import DiskFull, EdgepipeError, PathError
+from edgepipe.pipeline import Candidate
 from edgepipe.report.document import Written
+from edgepipe.session import Session
 from edgepipe.store import Store
 
 RECIPE = "recipe.toml"
@@ -90,6 +92,19 @@ def beside(artifacts: Sequence[Artifact]) -> dict[str, Path]:
     }
 
 
+def write_c(session: Session, chosen: Candidate, model: Path) -> list[str]:
+    """The model as C beside it; the names of what was written."""
+    from edgepipe import firmware
+
+    try:
+        files = firmware.write(session, chosen, model)
+        for file in files:
+            copy_file(file, model.with_name(file.name))
+        return [file.name for file in files]
+    except OSError as error:
+        raise _unwritable(model.parent, error) from error
+
+
 def clear_earlier(folder: Path, kept: set[str]) -> None:
     """Take away what an earlier run wrote: beside a new report it would pass for this run."""
     for name in _of_earlier_run(folder) - kept:
@@ -108,6 +123,8 @@ def _of_earlier_run(folder: Path) -> set[str]:
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         beside = {str(report[name]) for name in KEYS if report.get(name)}
+        beside |= {str(name) for name in report.get("emitted", ())}
+        known |= {Path(name).with_suffix(end).name for name in known for end in (".c", ".h")}
         return ({str(item["path"]) for item in report["outputs"]} | beside) & known
     except (OSError, ValueError, KeyError, TypeError):
         return set()

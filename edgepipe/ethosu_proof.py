@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from edgepipe import making
-from edgepipe.artifact import Artifact, digest_file
+from edgepipe.artifact import Artifact, Signature, digest_file
 from edgepipe.errors import BrokenOutput
 from edgepipe.gates import Gates
+from edgepipe.micro import measure
 from edgepipe.process_memory import words
 from edgepipe.proof import PERFECT_DB, Proof
 from edgepipe.session import Session
@@ -33,7 +34,9 @@ def prove(
     session: Session, before: Artifact, after: Artifact, product: Product | None
 ) -> tuple[Proof, bool]:
     """Of the compiled file; `before` is what it was compiled of."""
-    _check_ends(reader.read(before.path), reader.read(after.path))
+    quantized = reader.read(before.path)
+    _check_ends(quantized, reader.read(after.path))
+    before = _fed_as_given(session, before, quantized)
     legal = after.path.parent / FILE
     given = replace(before, path=legal, digest=digest_file(legal)) if legal.is_file() else before
     _, ran, kept = making.prove(session, before, given, None)
@@ -47,10 +50,35 @@ def prove(
         failures.append(f"its stand-in can't be relied on: {ran.why()}")
     if product is not None:
         failures += _worse(session.gates, Figures.from_json(product.facts[KEY]))
+    micro = measure(session, before)
     proof = Proof(
-        ran.samples, (), tuple(failures), (NOT_RUN, *ran.notes), quantized=True, not_run=NOT_RUN
+        ran.samples,
+        (),
+        tuple(failures),
+        (NOT_RUN, *ran.notes),
+        quantized=True,
+        micro=micro.to_json(),
+        not_run=NOT_RUN,
     )
     return proof, kept
+
+
+def _fed_as_given(session: Session, before: Artifact, model: TfliteModel) -> Artifact:
+    """The user's samples are real numbers where the model that was given is a float one; the
+    runner makes integers of them. Noise is drawn as integers, which reaches all of them."""
+    if session.samples.data is None or session.learning is None:
+        return before
+    scaled = {
+        model.main.tensors[index].name
+        for index in model.main.inputs
+        if model.main.tensors[index].quantization is not None
+    }
+    ends = before.ends()
+    inputs = tuple(
+        replace(port, dtype="float32") if (port.tensor or port.name) in scaled else port
+        for port in ends.inputs
+    )
+    return before.with_signature(Signature(inputs, ends.outputs))
 
 
 def _check_ends(before: TfliteModel, after: TfliteModel) -> None:

@@ -46,6 +46,7 @@ SETTABLE = (
     "runtime_version",
     "max_sram",
     "max_flash",
+    "emit",
     "stage_timeout",
     "stage_memory",
 )

@@ -67,6 +67,8 @@ class Proof:
     quantized: bool = False
     accuracy: dict[str, Any] | None = None
     """Of a quantized model and its float one, where the samples have labels."""
+    micro: dict[str, Any] | None = None
+    """What TensorFlow Lite Micro made of the model that stands in for a compiled one."""
     not_run: str = ""
     """Why nothing was run: without a device, a chip's file can only be looked at."""
 
@@ -109,5 +111,6 @@ class Proof:
             reference_failed=data["reference_failed"],
             quantized=data.get("quantized", False),
             accuracy=data.get("accuracy"),
+            micro=data.get("micro"),
             not_run=data.get("not_run", ""),
         )

@@ -67,6 +67,7 @@ class Request:
     runtime_version: int | None = None
     max_sram: str = ""
     max_flash: str = ""
+    emit: str = ""
 
     @staticmethod
     def of(model: str | Path, settings: Mapping[str, Any]) -> Request:
@@ -101,6 +102,7 @@ class Request:
         if data:
             self._check_learning()
         self._check_compiling()
+        self._check_emit(goal)
         if self.seed < 0:
             raise OptionError(f"--seed takes a number from 0 on, received {self.seed}")
         if self.route and self.explore:
@@ -176,6 +178,17 @@ class Request:
             Gates.read_size("--max-sram", self.max_sram),
             Gates.read_size("--max-flash", self.max_flash),
         )
+
+    def _check_emit(self, goal: catalog.Target) -> None:
+        if self.emit and self.emit != "c":
+            raise UnknownName.of("form to emit", self.emit, ["c"])
+        takes = goal.name == "tflite" or "--emit" in goal.flags
+        if self.emit and (not takes or self.no_compile):
+            raise OptionError(
+                f"--emit c makes C of a TFLite or Vela file, and the target {self.target}"
+                f"{' is not compiled' if self.no_compile else ' gives none'}",
+                hint="take --target tflite --precision int8, or an Ethos-U, as ethos-u55-256.",
+            )
 
     def quantized_already(self) -> bool:
         """Whether a chip's compiler is all that is left to do, so that nothing is learnt."""

@@ -68,7 +68,10 @@ class Trial:
     @property
     def inserted(self) -> int:
         """Ops in the result that a converter added; 0 where that isn't counted."""
-        return int(self.steps[-1].summary.get("inserted", 0)) if self.steps else 0
+        counted = (
+            step.summary["inserted"] for step in reversed(self.steps) if "inserted" in step.summary
+        )
+        return int(next(counted, 0))
 
     @property
     def ops(self) -> int:

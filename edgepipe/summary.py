@@ -28,8 +28,9 @@ def of(path: Path, format: Format) -> dict[str, Any]:
             "custom_ops": found.custom,
             "flex_ops": found.flex,
             "split_activations": found.split_activations,
-            "inserted": found.inserted,
         }
+        if format not in COMPILED:  # A chip's operator is what was asked for.
+            facts["inserted"] = found.inserted
     return facts
 
 

@@ -153,12 +153,15 @@ def test_goes_all_the_way_from_keras(tmp_path: Path) -> None:
         data / "digits.h5",
         target="ethos-u55-256",
         calibration=str(data / "calibration.npz"),
+        samples=str(data / "samples.npz"),
         out=tmp_path / "out",
     )
     assert result.report["request"]["precision"] == "int8"
     assert result.sqnr_db is not None
     assert 30 < result.sqnr_db < 100
     assert figures(result)["on_npu"] == figures(result)["ops"]
+    tried = [one for one in result.report["routes"] if one["steps"]]
+    assert len(tried) == 1, "the NPU's operator is none that a converter inserted"
     assert set(result.files) >= {"model_float32.tflite", "model_int8.tflite", "model_vela.tflite"}
 
 

@@ -34,7 +34,11 @@ def chip_options(command: Command) -> Command:
         "--max-flash", metavar="SIZE",
         help="Ethos-U: the flash for the model, as 1.5M; exit with 5 where it takes more.",
     )  # fmt: skip
-    return _COMPILER(no_compile(_DEVICE(sram(flash(command)))))
+    emit = click.option(
+        "--emit", metavar="c",
+        help="Write the TFLite or Vela file as C for firmware, too: an array and its header.",
+    )  # fmt: skip
+    return _COMPILER(no_compile(_DEVICE(sram(flash(emit(command))))))
 
 
 def gate_options(command: Command) -> Command:

@@ -259,6 +259,8 @@ def _show(result: Any) -> None:
     click.echo(f"done in {report['seconds']:.1f} s by route {result.route}{proof}")
     for item in report["outputs"]:
         click.echo(f"  {result.folder / item['path']}  {process_memory.words(item['size'])}")
+    for name in report.get("emitted", ()):
+        click.echo(f"  {result.folder / name}")
     last = report["outputs"][-1]["signature"]
     for note in _repairs(report):
         click.echo(f"  {note}")

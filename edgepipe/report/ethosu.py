@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgepipe.gates import Gates
+from edgepipe.micro import Micro
 from edgepipe.process_memory import words
 from edgepipe.targets.ethosu import fixes
 from edgepipe.targets.ethosu.figures import KEY, Figures
@@ -35,11 +36,18 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     return [
         f"{found.accelerator}: {found.on_npu} of {found.ops} ops on the NPU; not run on one,"
         " the quantized model stands in for it in LiteRT",
+        *_micro(report),
         *found.rewritten,
         _memory(found, sram, flash),
         *speed(found),
         *told(found.fallbacks),
     ]
+
+
+def _micro(report: Mapping[str, Any]) -> list[str]:
+    chosen = next(one for one in report["routes"] if one["status"] == "chosen")
+    proof = chosen["steps"][-1]["proof"]
+    return [Micro(**proof["micro"]).told()] if proof and proof["micro"] else []
 
 
 def speed(found: Figures) -> list[str]:

@@ -110,7 +110,7 @@ class TfliteRunner(Runner):
             array = to_file_layout(feeding.pick(feeds, port, ports), port)
             if array.shape == () and tuple(details["shape"]) == (1,):
                 array = array.reshape(1)  # converters write scalars as vectors of one
-            arrays.append(_to_stored(array, details, port.name))
+            arrays.append(to_stored(array, details, port.name))
         self._resize(arrays)
         for (_, details), array in zip(self.inputs, arrays, strict=True):
             self.interpreter.set_tensor(details["index"], array)
@@ -146,7 +146,7 @@ class TfliteRunner(Runner):
             ) from error
 
     def _fetch(self, port: Port, details: Details) -> NDArray[Any]:
-        array = _to_real(self.interpreter.get_tensor(details["index"]), details)
+        array = to_real(self.interpreter.get_tensor(details["index"]), details)
         return to_given_layout(array, port)
 
 
@@ -160,7 +160,7 @@ def _scales(details: Details) -> tuple[float, int] | None:
     return float(parameters["scales"][0]), int(parameters["zero_points"][0])
 
 
-def _to_stored(array: NDArray[Any], details: Details, name: str) -> NDArray[Any]:
+def to_stored(array: NDArray[Any], details: Details, name: str) -> NDArray[Any]:
     import numpy as np
 
     found = _scales(details)
@@ -173,7 +173,7 @@ def _to_stored(array: NDArray[Any], details: Details, name: str) -> NDArray[Any]
     return clipped
 
 
-def _to_real(array: NDArray[Any], details: Details) -> NDArray[Any]:
+def to_real(array: NDArray[Any], details: Details) -> NDArray[Any]:
     import numpy as np
 
     found = _scales(details)
