@@ -1,12 +1,15 @@
 """Closes islands of float: DEQUANTIZE, an operator with an int8 kernel, QUANTIZE.
 
 ai-edge-quantizer 0.10 knows some fifty operators and leaves the others in float, though LiteRT
-has int8 kernels for more. What those take and give is already known in integers.
+has int8 kernels for more. What those take and give is known in integers from their neighbours, or
+from the calibration.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from edgepipe.tflite import edit, loading, saving
 from edgepipe.tflite.graph import Graph, Model, Op, Quantization, Tensor
@@ -22,10 +25,15 @@ CHOOSING = {"ARG_MAX", "ARG_MIN"}
 """They give places, which are the same on any scale."""
 
 
-def close(path: Path) -> int:
+Range = tuple[float, float]
+
+
+def close(path: Path, ranges: Mapping[str, Range] = MappingProxyType({})) -> int:
     """Change the file; how many operators were left in float and no longer are."""
     model = loading.load(path)
-    closed = sum(_close(model, graph, op) for graph in model.graphs for op in list(graph.ops))
+    closed = sum(
+        _close(model, graph, op, ranges) for graph in model.graphs for op in list(graph.ops)
+    )
     if closed:
         for graph in model.graphs:
             edit.sort(graph)
@@ -34,7 +42,7 @@ def close(path: Path) -> int:
     return closed
 
 
-def _close(model: Model, graph: Graph, op: Op) -> bool:
+def _close(model: Model, graph: Graph, op: Op, ranges: Mapping[str, Range]) -> bool:
     if op.name == "CAST":
         return _cast_to_integers(graph, op)
     if op.name not in MOVING | OWN_SCALE | CHOOSING:
@@ -50,10 +58,10 @@ def _close(model: Model, graph: Graph, op: Op) -> bool:
         return True
     readers = [reader for result in op.outputs for reader in graph.consumers(result)]
     if not readers or any(reader.name != "QUANTIZE" for reader in readers):
-        return False
+        return _open_behind(graph, op, place, stored, ranges)
     given = stored if op.name in MOVING else readers[0].outputs[0]
     if given.dtype != "int8" or any(result in graph.outputs for result in op.outputs):
-        return False
+        return _open_behind(graph, op, place, stored, ranges)
     op.inputs[place] = stored
     for result in op.outputs:
         result.dtype, result.quantization = "int8", given.quantization
@@ -63,6 +71,33 @@ def _close(model: Model, graph: Graph, op: Op) -> bool:
             edit.replace(model, graph, wanted, made)
             edit.remove(graph, [reader])
     return True
+
+
+def _open_behind(
+    graph: Graph, op: Op, place: int, stored: Tensor, ranges: Mapping[str, Range]
+) -> bool:
+    """The operator in integers with a DEQUANTIZE behind it, which the next one may close."""
+    scales = [
+        stored.quantization if op.name in MOVING else _scale_of(ranges.get(result.name))
+        for result in op.outputs
+    ]
+    if not all(result.dtype == "float32" for result in op.outputs) or None in scales:
+        return False
+    op.inputs[place] = stored
+    for number, (result, scale) in enumerate(zip(list(op.outputs), scales, strict=True)):
+        made = result.like(f"{result.name}_stored")
+        made.dtype, made.quantization = "int8", scale
+        op.outputs[number] = made
+        graph.ops.append(Op.make("DEQUANTIZE", [made], [result]))
+    return True
+
+
+def _scale_of(seen: Range | None) -> Quantization | None:
+    if seen is None:
+        return None
+    low, high = min(seen[0], 0.0), max(seen[1], 0.0)
+    scale = max((high - low) / 255, 1e-8)
+    return Quantization((scale,), (round(-128 - low / scale),))
 
 
 def _cast_to_integers(graph: Graph, op: Op) -> bool:

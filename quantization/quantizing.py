@@ -82,8 +82,14 @@ class Quantizing:
         aeq_recipe.load(quantizer, options)
         made = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
         path.write_bytes(made)
+        self.closed = 0
+        if options.scheme == "int8":
+            seen = {
+                name: (float(one["min"].item()), float(one["max"].item()))
+                for name, one in (ranges or {}).items()
+            }
+            self.closed = integer_islands.close(path, seen)
         integer_ends.mend(path, options.ends())
-        self.closed = integer_islands.close(path) if options.scheme == "int8" else 0
 
     def prepare(self, options: QuantizeOptions) -> None:
         """Go on with the float model as the options want it; each form has ranges of its own."""

@@ -34,6 +34,11 @@ x = keras.Input((8, 8, 3), name="x")
 y = L.Dense(5)(L.GlobalAveragePooling2D()(L.Conv2D(8, 3, activation="relu")(x)))
 keras.Model(x, y).save("cnn.keras")
 keras.Model(x, keras.ops.sin(y)).save("sine.keras")
+ids = keras.Input((24,), dtype="int32", name="ids")
+y = L.Embedding(200, 16)(ids)
+y = L.LayerNormalization()(y + L.MultiHeadAttention(2, 8)(y, y))
+y = L.Conv1D(16, 3, padding="causal", dilation_rate=2, activation="elu")(y)
+keras.Model(ids, L.Dense(1)(L.GlobalMaxPooling1D()(y))).save("text.keras")
 """
 
 
@@ -132,6 +137,20 @@ def test_recurrent_layers_become_integers_step_by_step(
     result = edgepipe.convert(models / "recurrent.keras", precision="int8", min_sqnr=1, **arguments)
     ops = reader.read(result.model).ops()
     assert "WHILE" not in ops and ops["FULLY_CONNECTED"] >= 18
+
+
+@pytest.mark.toolchain("onnx2tf")
+@pytest.mark.parametrize("route", ["tf2onnx+onnx2tf+aeq", "tflite-converter+aeq"])
+def test_a_network_for_text_is_integers_from_its_embedding_on(
+    models: Path, tmp_path: Path, route: str
+) -> None:
+    """ELU and the maximum behind it have no rule in the quantizer: one's scale is calibrated."""
+    result = edgepipe.convert(
+        models / "text.keras", precision="int8", calibration="random", route=route, out=tmp_path
+    )
+    assert result.sqnr_db is not None and result.sqnr_db > 25
+    ops = reader.read(result.model).ops()
+    assert ops["ELU"] == ops["REDUCE_MAX"] == 1 and "DEQUANTIZE" not in ops
 
 
 def test_an_operator_without_integers_is_refused(models: Path, tmp_path: Path) -> None:

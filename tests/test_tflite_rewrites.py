@@ -374,6 +374,24 @@ def test_transposes_cancel_across_functions_and_pairs() -> None:
     assert sorted(op.name for op in model.main.ops) == ["ABS", "ADD", "MUL", "TANH"]
 
 
+@pytest.mark.parametrize(
+    ("bound", "compared"), [(0.0, "int32"), (0.5, "float32"), (2e7, "float32")]
+)
+def test_integers_are_compared_as_integers_with_whole_numbers_only(
+    bound: float, compared: str
+) -> None:
+    m = Maker(1, 8)
+    m.x.dtype = "int32"
+    real = m.op("CAST", m.x, in_data_type="int32", out_data_type="float32")
+    less = m.op("LESS", real, np.float32(bound))
+    real.dtype, less.dtype = "float32", "bool"
+    model = m.model()
+    (rewrite,) = load_rewrites(["comparisons"])
+    places = {one.outputs[0].name for one in rewrite.places(model.main)}
+    (op,) = changed(model, rewrite, places)[0].main.operators("LESS")
+    assert [tensor.dtype for tensor in op.reads()] == [compared] * 2
+
+
 def test_every_rewrite_is_listed_and_says_what_it_does() -> None:
     folder = ROOT / "edgepipe" / "tflite" / "rewrites"
     assert {path.stem for path in folder.glob("[a-z]*.py")} == set(REWRITES)
