@@ -71,12 +71,18 @@ def _mean_errors(
         if layer.original is not None
     ]
     sums: dict[str, NDArray[Any]] = {}
+    counts: dict[str, NDArray[Any]] = {}
     for sample in samples:
         reference.run(sample)
         for layer, integer, floating in kernels:
             values = [reference.value(name) for name in layer.reads]
             wanted = floating.run(integer.rounded(values))
             error = integer.run(values).reshape(wanted.shape) - wanted
-            mean = error.reshape(-1, error.shape[-1]).mean(0) / len(samples)
-            sums[layer.makes] = sums.get(layer.makes, np.zeros_like(mean)) + mean
-    return {name: mean for name, mean in sums.items() if np.isfinite(mean).all()}
+            # A range that cuts off what is rare shifts the mean of that, and of nothing else.
+            low, high = integer.limits()
+            held = ((wanted >= low) & (wanted <= high)).reshape(-1, wanted.shape[-1])
+            total = np.sum(error.reshape(held.shape), 0, where=held)
+            sums[layer.makes] = sums.get(layer.makes, 0) + total
+            counts[layer.makes] = counts.get(layer.makes, 0) + held.sum(0)
+    means = {name: total / np.maximum(counts[name], 1) for name, total in sums.items()}
+    return {name: mean for name, mean in means.items() if np.isfinite(mean).all()}

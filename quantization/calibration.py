@@ -10,7 +10,7 @@ from edgepipe.errors import StageFailed
 from edgepipe.runners.tflite import TfliteRunner
 from edgepipe.tflite import reader
 
-from . import calibration_methods
+from . import calibration_methods, softmax_ranges
 from .calibration_methods import Seen
 from .histograms import Histogram
 
@@ -30,6 +30,7 @@ class Observer(TfliteRunner):
         with warnings.catch_warnings():  # It warns of the memory that this takes: one sample's.
             warnings.simplefilter("ignore")
             super().load()
+        self.softmaxes = softmax_ranges.sources(self.artifact.path)
         self.watched = [
             (tensor.name, index, number)
             for number, graph in enumerate(reader.read(self.artifact.path).subgraphs)
@@ -47,7 +48,8 @@ class Observer(TfliteRunner):
                 continue
             if name not in seen:
                 wanted = histograms and values.dtype.kind == "f"
-                seen[name] = Seen(Histogram() if wanted else None, values.ndim)
+                rows = softmax_ranges.Rows() if name in self.softmaxes else None
+                seen[name] = Seen(Histogram() if wanted else None, values.ndim, rows=rows)
             seen[name].add(values)
             del values  # A view into the interpreter, which refuses to run while one is held.
 

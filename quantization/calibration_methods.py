@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .histograms import Histogram
+from .softmax_ranges import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class Seen:
     smooth_least: float = np.nan
     smooth_greatest: float = np.nan
     samples: int = field(default=0)
+    rows: Rows | None = None
+    """Kept where a softmax reads the tensor."""
 
     def add(self, values: NDArray[Any]) -> None:
         least, greatest = float(values.min()), float(values.max())
@@ -52,6 +55,8 @@ class Seen:
         else:
             self.smooth_least, self.smooth_greatest = least, greatest
         self.samples += 1
+        if self.rows is not None:
+            self.rows.add(values)
         if self.histogram is not None:
             self.histogram.add(values.reshape(-1), least, greatest)
 

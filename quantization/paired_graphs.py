@@ -111,6 +111,14 @@ class Single:
             for array, details in zip(values, self.inputs, strict=True)
         ]
 
+    def limits(self) -> tuple[float, float]:
+        """The real numbers that the output can hold."""
+        (scale, zero), dtype = self.output["quantization"], np.dtype(self.output["dtype"])
+        if not scale or dtype.kind not in "iu":
+            return -np.inf, np.inf
+        stored = np.iinfo(dtype)
+        return (stored.min - zero) * scale, (stored.max - zero) * scale
+
     def run(self, values: list[NDArray[Any]]) -> NDArray[Any]:
         for array, details in zip(values, self.inputs, strict=True):
             self.interpreter.set_tensor(details["index"], quantize(array, details))

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgepipe.tflite import loading
 
-from . import concat_split, integer_check
-from .layer_errors import Noise
-from .paired_graphs import dequantize, interpreter_of, quantize
+from . import concat_split, integer_check, rounding
+from .judging import NOTHING_KNOWN, Bench, Judged
 from .quantizing import WITH_HISTOGRAMS, Quantizing
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .tflite_quantize import QuantizeOptions
-
-    Outputs = list[NDArray[Any]]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +28,8 @@ MARGIN_DB = 1.0
 """Held-out samples may lose a little more than those that a repair was chosen on."""
 WORTH_DB = 0.3
 """A gain below this is chance."""
+BROKEN_DB, LEAP_DB = 5.0, 3.0
+"""Where next to nothing is left of the answers, only a leap is more than chance."""
 METHODS: tuple[Literal["percentile", "mse", "entropy"], ...] = ("percentile", "mse", "entropy")
 
 
@@ -55,50 +52,32 @@ class Try:
 
 
 @dataclass
-class Bench:
-    """The float model's outputs on some samples, and how near a quantized file comes to them."""
-
-    samples: Sequence[Sequence[NDArray[Any]]]
-    """Feeds in the layouts and the order of the file."""
-    wanted: list[Outputs] = field(default_factory=list)
-
-    @staticmethod
-    def of(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> Bench:
-        bench = Bench(samples)
-        bench.wanted = list(bench.run(path))
-        return bench
-
-    def run(self, path: Path) -> Iterator[Outputs]:
-        interpreter = interpreter_of(path.read_bytes())
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        for sample in self.samples:
-            for details, array in zip(inputs, sample, strict=True):
-                interpreter.set_tensor(details["index"], quantize(array, details))
-            interpreter.invoke()
-            yield [dequantize(interpreter.get_tensor(one["index"]), one).copy() for one in outputs]
-
-    def sqnr_db(self, path: Path) -> float:
-        """Of the worst output, over all samples together, as the proof counts it."""
-        noises = [Noise() for _ in self.wanted[0]]
-        for wanted, received in zip(self.wanted, self.run(path), strict=True):
-            for noise, a, b in zip(noises, wanted, received, strict=True):
-                if a.dtype.kind == "f":
-                    noise.add(a, b.reshape(a.shape))
-        return min(noise.sqnr_db for noise in noises)
-
-
-@dataclass
 class Repair:
     """What the tries share: the best options so far, the goal, the time that is left."""
 
     quantizing: Quantizing
     bench: Bench
     options: QuantizeOptions
-    folder: Path
+    path: Path
+    """The file of the best options."""
     goal_db: float
     deadline: float
-    best_db: float = 0.0
+    best: Judged = NOTHING_KNOWN
+    closed: int = 0
     tries: list[Try] = field(default_factory=list)
+
+    @property
+    def best_db(self) -> float:
+        return self.best.sqnr_db
+
+    @property
+    def candidate(self) -> Path:
+        return self.folder / "candidate.tflite"
+
+    @property
+    def folder(self) -> Path:
+        """Where files lie while they are tried."""
+        return self.path.parent
 
     @property
     def layers(self) -> int:
@@ -112,27 +91,37 @@ class Repair:
     def late(self) -> bool:
         return time.monotonic() > self.deadline
 
-    def measure(self, options: QuantizeOptions) -> float | None:
+    def measure(self, options: QuantizeOptions, made: Path | None = None) -> Judged | None:
         """How near a file of these options comes; None where the tool can't make or run it."""
-        path = self.folder / "candidate.tflite"
         try:
-            self.quantizing.write(options, path)
+            path = made or self.quantizing.write(options, self.candidate, self.deadline)
             integer_check.check_ends(path, options.ends())
-            return self.bench.sqnr_db(path)
+            return self.bench.judge(path)
         except Exception as error:  # The quantizer raises what it likes on what it lacks.
             log.warning("a try of the repair failed: %s: %s", type(error).__name__, error)
             return None
-        finally:
-            path.unlink(missing_ok=True)
 
     def consider(self, name: str, options: QuantizeOptions, words: str = "") -> bool:
-        """Keep the options if they are clearly nearer; a row in the report either way."""
-        start, before = time.monotonic(), self.best_db
+        """Keep the options if they are clearly nearer; a row in the report either way.
+
+        Below the goal by what the goal is measured in, above it by what most samples say.
+        """
+        start, before = time.monotonic(), self.best
         found = self.measure(options)
-        kept = found is not None and found > before + WORTH_DB
+        kept = False
+        if found is not None and min(found.sqnr_db, before.sqnr_db) < self.goal_db:
+            worth = WORTH_DB if found.sqnr_db > BROKEN_DB else LEAP_DB
+            kept = found.sqnr_db > before.sqnr_db + worth
+        elif found is not None:
+            gain, error = found.gain_over(before)
+            kept = gain > max(WORTH_DB, error)
+            words = f"by sample {gain:+.1f} dB"
         if kept and found is not None:
-            self.best_db, self.options = found, options
-        self.tries.append(Try(name, before, found, time.monotonic() - start, kept, words))
+            self.best, self.options = found, options
+            self.closed = self.quantizing.closed
+            self.candidate.replace(self.path)
+        after = found.sqnr_db if found is not None else None
+        self.tries.append(Try(name, before.sqnr_db, after, time.monotonic() - start, kept, words))
         return kept
 
 
@@ -154,7 +143,7 @@ def equalize(repair: Repair) -> None:
 def split_concats(repair: Repair) -> None:
     """Layers that read parts of unlike ranges read each by a scale of its own."""
     out = repair.folder / "splittable.tflite"
-    if concat_split.split(repair.quantizing.given.path, repair.quantizing.few, out):
+    if concat_split.split(repair.quantizing.given.path, repair.quantizing.chosen.few, out):
         out.unlink()
         repair.consider("split concatenations", replace(repair.options, split_concats=True))
 
@@ -162,6 +151,12 @@ def split_concats(repair: Repair) -> None:
 def correct_biases(repair: Repair) -> None:
     """What rounding the weights shifts on average is taken back."""
     repair.consider("bias correction", replace(repair.options, bias_correction=True))
+
+
+def round_anew(repair: Repair) -> None:
+    """Weights of small models are rounded for what their layer gives."""
+    if rounding.small(repair.quantizing.given.path):
+        repair.consider("adaptive rounding", replace(repair.options, adaptive_rounding=True))
 
 
 def precision(repair: Repair) -> None:
@@ -176,6 +171,7 @@ CHEAP: Sequence[Callable[[Repair], None]] = (
     equalize,
     split_concats,
     correct_biases,
+    round_anew,
 )
 """They leave a model all int8, so they are worth trying on one that is merely not good."""
 GOOD_DB = 40.0
@@ -185,11 +181,11 @@ MANY_LAYERS = 1500
 
 def run(repair: Repair, always: bool) -> Repair:
     """The cheap tries on what isn't good, wider layers for what misses its goal."""
-    found = repair.measure(repair.options)
+    found = repair.measure(repair.options, repair.path)
     if found is None:
         return repair
-    repair.best_db = found
-    if not always and found >= repair.goal_db and repair.layers > MANY_LAYERS:
+    repair.best, repair.closed = found, repair.quantizing.closed
+    if not always and repair.best_db >= repair.goal_db and repair.layers > MANY_LAYERS:
         return repair
     for attempt in CHEAP:
         if (always or repair.best_db < max(GOOD_DB, repair.goal_db)) and not repair.late:
@@ -198,4 +194,6 @@ def run(repair: Repair, always: bool) -> Repair:
         repair.goal_db = max(repair.goal_db, repair.best_db + MARGIN_DB)
     if not repair.done and not repair.options.chip:  # A chip has no wider kernels.
         precision(repair)
+    repair.quantizing.closed = repair.closed
+    repair.candidate.unlink(missing_ok=True)
     return repair

@@ -46,8 +46,10 @@ class Levels:
     floating: set[str] = field(default_factory=set)
 
     def applied(self, options: QuantizeOptions) -> QuantizeOptions:
+        """Weights rounded to the nearest: other rounding takes long, and gains whatever is wide."""
         return replace(
             options,
+            adaptive_rounding=False,
             int16_layers=_patterns(self.wide - self.floating),
             float_layers=_patterns(self.floating),
         )
@@ -97,7 +99,9 @@ def widen(repair: Repair) -> None:
     best = _fewest(repair, Layers(repair))
     if best is None:
         return
-    options = best.applied(repair.options)
+    options = replace(
+        best.applied(repair.options), adaptive_rounding=repair.options.adaptive_rounding
+    )
     wide, floating = len(options.int16_layers), len(options.float_layers)
     layers = len(loading.load(repair.quantizing.artifact.path).main.ops)
     words = f"{wide} layers of {layers} with int16 activations, {floating} in float"
@@ -112,7 +116,11 @@ def _fewest(repair: Repair, layers: Layers) -> Levels | None:
     originals: dict[str, Single] = {}
     wide = layers.all_wide()
     if search.look(wide):
-        search.bisect(_attributed(repair, repair.options, originals), Levels(), floating=False)
+        search.bisect(
+            _attributed(repair, Levels().applied(repair.options), originals),
+            Levels(),
+            floating=False,
+        )
     else:  # int16 for all is not enough, so some have to be in float.
         base = wide if search.best_db > repair.best_db + LITTLE_DB else Levels()
         repair_regions.shortest(
@@ -143,9 +151,9 @@ class Search:
         found = self.repair.measure(levels.applied(self.repair.options))
         if found is None:
             return False
-        if found > self.best_db:
-            self.best_db, self.best = found, levels
-        if found >= self.repair.goal_db:
+        if found.sqnr_db > self.best_db:
+            self.best_db, self.best = found.sqnr_db, levels
+        if found.sqnr_db >= self.repair.goal_db:
             self.reached = levels
             return True
         return False
@@ -224,7 +232,7 @@ def _attributed(
     for sample in repair.bench.samples[:DIAGNOSED]:
         reference.run(sample)
         samples.append((sample, own.add(reference)))
-    names = [str(place) for place in range(len(repair.bench.wanted[0]))]
+    names = [str(place) for place in range(repair.bench.outputs)]
     end = min(repair.deadline, time.monotonic() + SECONDS_TO_FOLLOW)
     layer_errors.follow(original, own.found, samples, names, end, in_groups=True)
     path.unlink()

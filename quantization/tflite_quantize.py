@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from edgepipe.runner import Tensors
 
     from .quantizing import Quantizing
+    from .sample_choice import Chosen
 
     Samples = Dataset | Written
 
-REPAIR_SAMPLES = 16
-"""Calibration samples on which the tries of a repair are judged."""
 REWRITE_SAMPLES = 3
 """On which each rewrite is proven; every one of them is run for each."""
 
@@ -53,9 +52,11 @@ class QuantizeOptions(Options):
     )
     chip: Literal["", "edgetpu"] = option("", "The chip that must run all of it, if any.")
     symmetric: bool = option(False, "Zero points of 0 for int8 activations.")
+    softmax_ranges: bool = option(True, "Range what a softmax reads by what it makes of it.")
     split_concats: bool = option(False, "Split what reads concatenations of unlike ranges.")
     equalize: bool = option(False, "Make channels between two linear layers alike.")
     bias_correction: bool = option(False, "Take back the mean error of each channel.")
+    adaptive_rounding: bool = option(False, "Round weights for what their layer gives.")
     float_layers: tuple[str, ...] = option((), "Patterns of layers that stay in float.")
     int16_layers: tuple[str, ...] = option((), "Patterns of layers with int16 activations.")
     rewrite: bool = option(True, "Say the model first so that it quantizes well.")
@@ -120,21 +121,20 @@ class TfliteQuantize(Stage):
     ) -> Product:
         from . import integer_check, recipe
         from .quantizing import EQUALIZED, SPLIT, WITH_HISTOGRAMS, Quantizing
+        from .sample_choice import Chosen
 
         notes = []
         artifact, rewritten = _prepared(artifact, options, workdir, data)
         notes += rewritten
-        few = [] if data is None else _few(artifact, data)
+        chosen = Chosen() if data is None else _chosen(artifact, options, data)
         feeds = None if data is None else lambda: _feeds(data)
-        quantizing = Quantizing(artifact, feeds, few, workdir)
+        quantizing = Quantizing(artifact, feeds, chosen, workdir)
         if _may_repair(options) and data is not None:
             quantizing.observe(WITH_HISTOGRAMS)  # Once, for all methods that may be tried.
         path = quantizing.write(options, workdir / "model.tflite")
         facts: dict[str, Any] = {}
         if data is not None and options.scheme in catalog.CALIBRATED:
-            options, repaired = _repaired(quantizing, options, workdir)
-            if repaired:
-                quantizing.write(options, path)
+            options, repaired = _repaired(quantizing, options, path)
             notes.append(f"calibrated on {quantizing.samples} samples ({options.ranges})")
             notes += [*repaired, *data.problems[:3]]
             if data.source.random:
@@ -201,32 +201,37 @@ def _in_file(artifact: Artifact, feeds: Tensors) -> Tensors:
 
 def _may_repair(options: QuantizeOptions) -> bool:
     """A recipe that says which layers are wider, or what was corrected, is the last word."""
-    said = (
-        options.float_layers
-        or options.int16_layers
-        or options.split_concats
-        or options.equalize
-        or options.bias_correction
-    )
+    said = options.float_layers or options.int16_layers or _learns_more(options)
     if options.scheme != "int8" or options.ranges == "moving-average" or options.repair == "off":
         return False
     return options.repair == "always" or not said
 
 
+def _learns_more(options: QuantizeOptions) -> bool:
+    """More than ranges."""
+    return (
+        options.split_concats
+        or options.equalize
+        or options.bias_correction
+        or options.adaptive_rounding
+    )
+
+
 def _repaired(
-    quantizing: Quantizing, options: QuantizeOptions, workdir: Path
+    quantizing: Quantizing, options: QuantizeOptions, path: Path
 ) -> tuple[QuantizeOptions, list[str]]:
-    """The options that lose less, with what was tried; the given ones where nothing was."""
-    from .repair import MARGIN_DB, Bench, Repair, run
+    """The options that lose less, with what was tried; the file is made of them."""
+    from .judging import Bench
+    from .repair import MARGIN_DB, Repair, run
 
     if not _may_repair(options):
         return options, []
     found = run(
         Repair(
             quantizing,
-            Bench.of(quantizing.given.path, quantizing.few),
+            Bench.of(quantizing.given.path, quantizing.chosen.judged),
             options,
-            workdir,
+            path,
             options.limit_db + MARGIN_DB,
             time.monotonic() + options.repair_seconds,
         ),
@@ -235,13 +240,16 @@ def _repaired(
     return found.options, [one.note() for one in found.tries]
 
 
-def _few(artifact: Artifact, data: Samples) -> list[list[Any]]:
-    """Samples in the order and the layouts of the file."""
+def _chosen(artifact: Artifact, options: QuantizeOptions, data: Samples) -> Chosen:
+    """Samples in the order and the layouts of the file, where any are needed."""
+    from . import sample_choice
+
+    if not _may_repair(options) and not _learns_more(options):
+        return sample_choice.Chosen()
     names = _inputs(artifact.path)
-    step = max(1, len(data) // REPAIR_SAMPLES)  # Data often lie sorted by class.
-    spread = itertools.islice(_feeds(data), 0, step * REPAIR_SAMPLES, step)
-    fed = (_in_file(artifact, feeds) for feeds in spread)
-    return [[named[name] for name in names] for named in fed]
+    fed = (_in_file(artifact, feeds) for feeds in _feeds(data))
+    ordered = ([named[name] for name in names] for named in fed)
+    return sample_choice.choose(artifact.path, ordered, len(data))
 
 
 def _inputs(path: Path) -> list[str]:

@@ -103,6 +103,7 @@ def test_every_try_is_told_with_its_gain(tmp_path: Path) -> None:
         "repair, method entropy",
         "repair, cross-layer equalization",
         "repair, bias correction",
+        "repair, adaptive rounding",
         "repair, int16 or float for some layers",
     ]
     assert all(" dB in " in note for note in told)
