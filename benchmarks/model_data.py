@@ -6,11 +6,13 @@ on nothing. Each function takes a seed: calibrated is on one, judged on another.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-Arrays = dict[str, Array]
+Arrays = dict[str, NDArray[Any]]
 
 
 def pictures(count: int, size: int, seed: int) -> Array:

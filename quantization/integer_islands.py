@@ -23,6 +23,8 @@ OWN_SCALE = {"EXP", "LOG", "ELU", "RELU6", "RELU", "RELU_N1_TO_1", "LEAKY_RELU"}
 """Their kernels bring values from one scale to another."""
 CHOOSING = {"ARG_MAX", "ARG_MIN"}
 """They give places, which are the same on any scale."""
+COMPARING = {"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL"}
+"""They bring both sides to one scale."""
 
 
 Range = tuple[float, float]
@@ -45,6 +47,8 @@ def close(path: Path, ranges: Mapping[str, Range] = MappingProxyType({})) -> int
 def _close(model: Model, graph: Graph, op: Op, ranges: Mapping[str, Range]) -> bool:
     if op.name == "CAST":
         return _cast_to_integers(graph, op)
+    if op.name in COMPARING:
+        return _compare(graph, op)
     if op.name not in MOVING | OWN_SCALE | CHOOSING:
         return False
     place = 1 if op.name == "SPLIT" else 0
@@ -98,6 +102,14 @@ def _scale_of(seen: Range | None) -> Quantization | None:
     low, high = min(seen[0], 0.0), max(seen[1], 0.0)
     scale = max((high - low) / 255, 1e-8)
     return Quantization((scale,), (round(-128 - low / scale),))
+
+
+def _compare(graph: Graph, op: Op) -> bool:
+    stored = [_dequantized(graph, tensor) for tensor in op.inputs]
+    if None in stored:
+        return False
+    op.inputs = stored
+    return True
 
 
 def _cast_to_integers(graph: Graph, op: Op) -> bool:

@@ -22,9 +22,9 @@ from edgepipe.tflite import loading
 from . import layer_errors, repair_regions
 from .layer_errors import OwnErrors, Reference
 from .paired_graphs import Pair, Single
+from .repair import Repair, Try
 
 if TYPE_CHECKING:
-    from .repair import Repair
     from .tflite_quantize import QuantizeOptions
 
 NO_INT16 = {"SQUARED_DIFFERENCE", "HARD_SWISH", "SPACE_TO_DEPTH"}
@@ -96,18 +96,32 @@ class Layers:
 def widen(repair: Repair) -> None:
     start, before = time.monotonic(), repair.best_db
     repair.quantizing.prepare(repair.options)  # The last try may have left another form.
-    best = _fewest(repair, Layers(repair))
+    layers = Layers(repair)
+    best = _fewest(repair, layers)
     if best is None:
         return
     options = replace(
         best.applied(repair.options), adaptive_rounding=repair.options.adaptive_rounding
     )
     wide, floating = len(options.int16_layers), len(options.float_layers)
-    layers = len(loading.load(repair.quantizing.artifact.path).main.ops)
-    words = f"{wide} layers of {layers} with int16 activations, {floating} in float"
+    words = f"{wide} layers of {len(layers.by_name)} with int16 activations, {floating} in float"
     repair.consider("int16 or float for some layers", options, words)
     last_try = repair.tries[-1]
     repair.tries[-1] = replace(last_try, before=before, seconds=time.monotonic() - start)
+
+
+def _ends_alone_cost_it(repair: Repair, layers: Layers) -> bool:
+    """Whether all in float is not enough either; said in the report."""
+    start = time.monotonic()
+    floating = Levels(floating=set(layers.by_name))
+    found = None if repair.late else repair.measure(floating.applied(repair.options))
+    if found is None or found >= repair.goal_db:
+        return False
+    words = f"{repair.options.ends()} inputs and outputs alone cost the rest: --io float32"
+    seconds = time.monotonic() - start
+    row = Try("float for all layers", repair.best_db, found, seconds, kept=False, words=words)
+    repair.tries.append(row)
+    return True
 
 
 def _fewest(repair: Repair, layers: Layers) -> Levels | None:
@@ -123,6 +137,8 @@ def _fewest(repair: Repair, layers: Layers) -> Levels | None:
         )
     else:  # int16 for all is not enough, so some have to be in float.
         base = wide if search.best_db > repair.best_db + LITTLE_DB else Levels()
+        if _ends_alone_cost_it(repair, layers):
+            return None
         repair_regions.shortest(
             list(layers.by_name), lambda names: search.look(Levels(floating=names))
         )

@@ -47,3 +47,21 @@ def test_an_output_that_is_read_as_well_is_in_integers(
         ("best", "int32"),
     ]
     assert result.sqnr_db is not None and result.sqnr_db > 30
+
+
+def test_real_numbers_are_compared_in_integers(tmp_path: Path) -> None:
+    net = Net()
+    left, right = net.dense("left", net.input), net.dense("right", net.input)
+    less = Tensor("less", (1, SIZE), "bool")
+    net.graph.ops.append(Op.make("LESS", [left, right], [less]))
+    model = net.save(tmp_path / "float.tflite", net.dense("sum", left), less)
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(1).uniform(-1, 1, (60, 1, SIZE)))
+    result = edgepipe.convert(
+        model,
+        precision="int8",
+        calibration=tmp_path / "data.npz",
+        out=tmp_path / "out",
+        min_agreement=0.9,
+    )
+    (op,) = loading.load(result.model).main.operators("LESS")
+    assert [tensor.dtype for tensor in op.reads()] == ["int8", "int8"]
