@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress fuzz bench zoo zoo-int8 models accuracy clean environment remake
+.PHONY: help demo test lint format stress fuzz bench zoo zoo-int8 ethosu models accuracy clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,7 +30,7 @@ stress: $(VENV)/dev.stamp ## run the long tests: kill -9 at many moments, many p
 	$(BIN)/python -m pytest -m stress $(PYTEST_ARGS)
 
 fuzz: $(VENV)/dev.stamp ## read 10,000 damaged TFLite and compiled files (FUZZ=N as many)
-	FUZZ=$(or $(FUZZ),10000) $(BIN)/python -m pytest tests/test_tflite_fuzz.py tests/test_edgetpu_inspect.py $(PYTEST_ARGS)
+	FUZZ=$(or $(FUZZ),10000) $(BIN)/python -m pytest tests/test_tflite_fuzz.py tests/test_edgetpu_inspect.py tests/test_ethosu_preflight.py $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .
@@ -53,6 +53,10 @@ zoo: environment ## convert the networks of keras.applications and timm, as a ta
 zoo-int8: environment ## quantize the same networks to int8, beside the raw tools
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/zoo_int8.py
+
+ethosu: environment ## compile the zoo for three Ethos-U configurations, as a table
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python benchmarks/ethosu.py
 
 models: environment ## convert real models, unzipped wheels in MODELS=FOLDER (PRECISION=int8)
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)

@@ -99,6 +99,14 @@ def _end(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.name, tensor.shape, tensor.dtype, scales
 
 
+def _peak(found: Figures) -> str:
+    """Where most is needed, by Vela's table."""
+    if not found.layers:
+        return "at most of its layers"
+    layer = max(found.layers, key=lambda one: one.staging_bytes)
+    return f"most at {layer.op} {layer.name}"
+
+
 def _worse(gates: Gates, found: Figures) -> list[str]:
     """What is worse than the limits, in words, with both figures."""
     worse = [
@@ -107,8 +115,8 @@ def _worse(gates: Gates, found: Figures) -> list[str]:
         for what, used, limit, advice in (
             (
                 "SRAM", found.sram_bytes, gates.max_sram,
-                "try -O ethosu_from_tflite.optimise=Size, a Dedicated_Sram mode if the board has"
-                " DRAM, or smaller inputs",
+                f"{_peak(found)}; take smaller inputs, fewer channels there, or a Dedicated_Sram"
+                " mode if the board has DRAM",
             ),
             (
                 "flash", found.file_bytes, gates.max_flash,

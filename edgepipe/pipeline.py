@@ -22,7 +22,7 @@ from edgepipe.errors import (
 from edgepipe.plan import Route
 from edgepipe.proof import Proof
 from edgepipe.session import Session
-from edgepipe.stage import Product, ProgramStage
+from edgepipe.stage import Product
 from edgepipe.story import Step, Trial
 
 MEMORY_OF_A_ROUTE = 4 << 30
@@ -101,6 +101,9 @@ def _in_turn(
         if candidates and not _worth_trying(route, candidates):
             trials.append(Trial(route.name, "not-tried", reason="a better one was proven"))
             continue
+        if any(trial.missed_chip_limit for trial in trials):
+            trials.append(Trial(route.name, "not-tried", reason="the chip's limits stay missed"))
+            continue
         trial, candidate = _try(session, source, route)
         trials.append(trial)
         if candidate is not None:
@@ -148,7 +151,7 @@ def _try(session: Session, source: Artifact, route: Route) -> tuple[Trial, Candi
         _follow(session, route, trial, artifacts)
     except (StageError, UnsupportedModel) as error:
         last = route.stages[-1] if route.stages else None
-        if isinstance(last, ProgramStage) and trial.steps[-1].stage == last.name:
+        if last is not None and last.target in COMPILED and trial.steps[-1].stage == last.name:
             trial.made = tuple(artifacts[: len(route.stages)])
         trial.reason = error.message
         trial.seconds = time.perf_counter() - start

@@ -92,6 +92,12 @@ class Trial:
         proof = self.steps[-1].proof if self.steps else None
         return self.status == "failed" and proof is not None and proof.quantized
 
+    @property
+    def missed_chip_limit(self) -> bool:
+        """Whether all that is wrong is that the compiled model is too large or not all mapped."""
+        proof = self.steps[-1].proof if self.steps else None
+        return self.status == "failed" and proof is not None and bool(proof.not_run)
+
     def notes(self) -> tuple[str, ...]:
         """What is to be said of its proofs, each once."""
         proofs = [self.proof, *(step.proof for step in self.steps)]

@@ -130,6 +130,24 @@ def test_memory_that_is_not_there_ends_with_the_figures(
     assert f"{told}: " in caught.value.message
     assert f"({size:,} bytes) are there" in caught.value.message
     assert not (tmp_path / "out" / "model_vela.tflite").exists()
+    assert (tmp_path / "out" / "model_int8.tflite").exists()
+    if "max_sram" in limit:
+        assert "most at Conv2D conv" in caught.value.message
+
+
+@pytest.mark.toolchain("keras", "onnx2tf", "edge", "vela")
+def test_a_limit_that_one_route_misses_is_not_missed_on_each(tmp_path: Path) -> None:
+    data = Path(__file__).parents[1] / "examples" / "digits_keras"
+    with pytest.raises(BelowLimit) as caught:
+        edgepipe.convert(
+            data / "digits.h5",
+            target="ethos-u55-256",
+            calibration=str(data / "calibration.npz"),
+            max_flash="1K",
+            out=tmp_path / "out",
+        )
+    assert "(1 tried)" in caught.value.message
+    assert (tmp_path / "out" / "model_int8.tflite").exists()
 
 
 @needs_vela

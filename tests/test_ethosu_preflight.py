@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,21 @@ import edgepipe
 from edgepipe.cli.inspect import inspect as inspect_command
 from edgepipe.cli.main import run
 from edgepipe.cli.preflight import preflight as preflight_command
-from edgepipe.errors import EdgepipeError, LimitError, UnknownFormat, UnsupportedModel
+from edgepipe.errors import (
+    EdgepipeError,
+    LimitError,
+    StageFailed,
+    UnknownFormat,
+    UnsupportedModel,
+)
+from edgepipe.session import Session
 from edgepipe.targets.ethosu import compiled, fixes, legalising
 from edgepipe.targets.ethosu.preflight import Preflight, Verdict
 from edgepipe.targets.ethosu.vela_words import Fallback
 from edgepipe.tflite import loading, reader, saving
 from edgepipe.tflite.graph import Op, Tensor
 
+COUNT = int(os.environ.get("FUZZ", "300"))
 needs_vela = pytest.mark.toolchain("vela", "edge")
 
 
@@ -135,6 +144,28 @@ def test_the_first_fitting_fix_counts_and_there_is_always_one() -> None:
     assert fixes.fix_for(Fallback("X", "x", "something new", "")) == fixes.OTHERWISE
 
 
+@needs_vela
+@pytest.mark.parametrize(("content", "told"), [(b"no model", "can't compile"), (None, "died of")])
+def test_what_vela_chokes_on_is_one_sentence(
+    session: Session, model: Path, tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    path = tmp_path / "bad.tflite"
+    whole = model.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(StageFailed) as caught:
+        session.call(
+            "vela",
+            "edgepipe.converters.ethosu_from_tflite:foretell",
+            session.log("choke"),
+            path=str(path),
+            options={"legalise": False},
+            workdir=str(tmp_path),
+        )
+    assert told in caught.value.message
+    assert "Traceback" not in caught.value.message
+    assert "\n" not in caught.value.message
+
+
 # What a compiled file holds
 
 
@@ -186,6 +217,24 @@ def test_a_damaged_command_stream_is_told(vela_file: Path, tmp_path: Path, cut: 
     stream.set(words)
     with pytest.raises(UnknownFormat, match="is damaged"):
         compiled.read(saved(damaged, tmp_path / "cut.tflite"))
+
+
+@needs_vela
+def test_damaged_files_end_in_an_error_and_nothing_else(vela_file: Path) -> None:
+    whole, random = vela_file.read_bytes(), np.random.default_rng(7)
+    read = 0
+    for _ in range(COUNT):
+        damaged = bytearray(whole)
+        for _ in range(int(random.integers(1, 6))):
+            damaged[int(random.integers(0, len(whole)))] = int(random.integers(0, 256))
+        if random.random() < 0.1:
+            damaged = damaged[: int(random.integers(0, len(whole)))]
+        try:
+            compiled.of_model(reader.read_bytes(bytes(damaged))).to_json()
+        except (UnknownFormat, UnsupportedModel):
+            continue
+        read += 1
+    assert read < COUNT
 
 
 def test_what_vela_did_not_write_is_refused(model: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,14 +42,20 @@ class TfliteMicroRunner(Runner):
 
         runtime = importlib.import_module("tflite_micro.python.tflite_micro.runtime")
         content = self.artifact.path.read_bytes()
-        try:
-            self.interpreter: Any = runtime.Interpreter.from_bytes(
-                content, arena_size=ROOM + 4 * len(content)
-            )
-        except (RuntimeError, ValueError) as error:
-            raise BrokenOutput(
-                f"TensorFlow Lite Micro can't load {self.artifact.path.name}: {error}"
-            ) from error
+        made: list[Any] = []
+
+        def load() -> None:
+            try:
+                made.append(
+                    runtime.Interpreter.from_bytes(content, arena_size=ROOM + 4 * len(content))
+                )
+            except (RuntimeError, ValueError) as error:
+                sys.stderr.write(f"{error}\n")
+
+        told = _told(load)
+        if not made:
+            raise BrokenOutput(f"TensorFlow Lite Micro can't load the model: {told[0]}")
+        self.interpreter: Any = made[0]
         graph = reader.read(self.artifact.path).main
         ends = self.artifact.ends()
         names = [
@@ -78,7 +86,7 @@ class TfliteMicroRunner(Runner):
     def arena(self) -> dict[str, int]:
         """Bytes by what they are for, once it has run: head for tensors, tail for bookkeeping."""
         told = _told(self.interpreter.print_allocations)
-        return {name: int(size) for name, size in _USED.findall(told)}
+        return {name: int(size) for name, size in _USED.findall("\n".join(told))}
 
     def close(self) -> None:
         self.interpreter = None
@@ -98,15 +106,18 @@ def measure(artifact: dict[str, Any], feeds: str, outputs: str, count: int) -> d
         return runner.arena()
 
 
-def _told(speak: Any) -> str:
-    """What a C++ function writes to standard error, which no Python object sees."""
+def _told(speak: Callable[[], None]) -> list[str]:
+    """What C++ functions write to standard error, which no Python object sees, by line."""
     before = os.dup(2)
     with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
         os.dup2(file.fileno(), 2)
         try:
             speak()
+            sys.stderr.flush()
         finally:
             os.dup2(before, 2)
             os.close(before)
         file.seek(0)
-        return file.read().decode("utf-8", "replace")
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return [line for line in lines if line.strip()]
