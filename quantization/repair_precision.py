@@ -115,11 +115,11 @@ def _ends_alone_cost_it(repair: Repair, layers: Layers) -> bool:
     start = time.monotonic()
     floating = Levels(floating=set(layers.by_name))
     found = None if repair.late else repair.measure(floating.applied(repair.options))
-    if found is None or found >= repair.goal_db:
+    if found is None or found.sqnr_db >= repair.goal_db:
         return False
     words = f"{repair.options.ends()} inputs and outputs alone cost the rest: --io float32"
     seconds = time.monotonic() - start
-    row = Try("float for all layers", repair.best_db, found, seconds, kept=False, words=words)
+    row = Try("float for all layers", repair.best_db, found.sqnr_db, seconds, False, words)
     repair.tries.append(row)
     return True
 

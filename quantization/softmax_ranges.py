@@ -40,6 +40,8 @@ class Rows:
         """Of each sample some; of every second one as soon as there are too many, and so on."""
         if self.samples % self.stride == 0:
             rows = values.reshape(-1, values.shape[-1])
+            if self.kept and self.kept[0].shape[1] != rows.shape[1]:
+                return  # How many it takes depends on the data.
             step = -(-len(rows) // ROWS_OF_A_SAMPLE)
             self.kept.append(rows[self.samples % step :: step].astype(np.float32))
             if sum(one.size for one in self.kept) > MOST_NUMBERS:

@@ -140,3 +140,13 @@ def test_a_bias_is_not_corrected_for_what_a_range_cuts_off(tmp_path: Path) -> No
     corrected = convert(model, options={"tflite_quantize": {"bias_correction": True}}).sqnr_db
     assert plain is not None and corrected is not None
     assert corrected > plain - 3
+
+
+def test_rows_of_another_length_are_passed_over() -> None:
+    """How many positions a model looks at may depend on its data."""
+    rows, same = ranges.Rows(), ranges.Rows()
+    first = np.random.default_rng(0).normal(0, 4, (4, 10)).astype(np.float32)
+    for one in (rows, same):
+        one.add(first)
+    rows.add(np.ones((4, 12), np.float32))
+    assert rows.range(1.0) == same.range(1.0) is not None
