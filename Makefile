@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress fuzz bench zoo zoo-int8 ethosu models accuracy clean environment remake
+.PHONY: help demo test lint format stress fuzz bench zoo zoo-int8 edgetpu-legal ethosu models accuracy clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ zoo-int8: environment ## quantize the same networks to int8, beside the raw tool
 ethosu: environment ## compile the zoo for three Ethos-U configurations, as a table
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/ethosu.py
+
+edgetpu-legal: environment ## convert the networks for the Edge TPU, foretell their mapping
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python benchmarks/edgetpu_legal.py $(if $(TRAINED),--trained $(TRAINED))
 
 models: environment ## convert real models, unzipped wheels in MODELS=FOLDER (PRECISION=int8)
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
     from edgepipe.targets.edgetpu.compile_run import compile
+    from edgepipe.targets.edgetpu.estimating import estimate
     from edgepipe.targets.edgetpu.fixing import legalise
+    from edgepipe.targets.edgetpu.host_calibration import calibrate_host
 
 __all__ = [
     "Diagnosis",
@@ -20,9 +22,11 @@ __all__ = [
     "Inspection",
     "Result",
     "__version__",
+    "calibrate_host",
     "compile",
     "convert",
     "diagnose",
+    "estimate",
     "inspect",
     "legalise",
     "preflight",
@@ -32,6 +36,8 @@ __all__ = [
 
 _HOMES = {
     "convert": "edgepipe.api",
+    "estimate": "edgepipe.targets.edgetpu.estimating",
+    "calibrate_host": "edgepipe.targets.edgetpu.host_calibration",
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
     "legalise": "edgepipe.targets.edgetpu.fixing",

@@ -21,6 +21,8 @@ COMMANDS = {
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
     "compile": "Compile int8 TFLite files for an edge chip, with its own compiler.",
     "preflight": "Foretell which ops of a quantized model an edge chip's compiler maps.",
+    "estimate": "Estimate a quantized model's latency on an edge chip, with its error band.",
+    "calibrate-host": "Make a host's profile for estimate from latencies that were measured.",
     "data": "Show what of some data a model would be fed.",
     "diagnose": "Say which layers of the int8 model cost the accuracy, and why.",
     "toolchain": "List, install, check and remove the frameworks' environments.",
@@ -39,8 +41,9 @@ class LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"edgepipe.cli.{name}")
-        command: click.Command = getattr(module, name)
+        python_name = name.replace("-", "_")
+        module = importlib.import_module(f"edgepipe.cli.{python_name}")
+        command: click.Command = getattr(module, python_name)
         return command
 
     def resolve_command(

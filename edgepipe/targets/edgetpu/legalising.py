@@ -68,8 +68,9 @@ def legalise(
         notes += outcome.notes
         _prove(prover, model, Path(folder), path)
     saving.save(model, out)
-    notes += _lowered(before, _versions(loading.load(out)))
-    if not notes and not has_buffers_outside(path):
+    after = _versions(loading.load(out))
+    notes += _lowered(before, after)
+    if not notes and before == after and not has_buffers_outside(path):
         shutil.copyfile(path, out)  # What is legal stays as it is, to the byte.
     return notes
 
@@ -145,7 +146,8 @@ def _by_number(model: Model, changed: Model, feeds: Mapping[str, Any]) -> dict[s
 
 
 def _versions(model: Model) -> dict[str, int]:
-    """The highest version of each operator."""
+    """The highest version of each operator. Some quantizers write too low a one, and the compiler
+    finds out when it runs the model."""
     found: dict[str, int] = {}
     for op in (op for graph in model.graphs for op in graph.ops):
         found[op.label] = max(op.version, found.get(op.label, 0))
