@@ -29,6 +29,12 @@ NOT_RUN = (
     " inputs and outputs were compared with those of that model"
 )
 
+UNRESOLVED = "unresolved custom op: "
+NO_STAND_IN = (
+    "not run on an NPU, nor in LiteRT in its place, which has no {}: inputs and outputs were"
+    " compared with those of the model that it was made of, and nothing else of it is proven"
+)
+
 
 def prove(
     session: Session, before: Artifact, after: Artifact, product: Product | None
@@ -39,7 +45,13 @@ def prove(
     before = _fed_as_given(session, before, quantized)
     legal = after.path.parent / FILE
     given = replace(before, path=legal, digest=digest_file(legal)) if legal.is_file() else before
-    _, ran, kept = making.prove(session, before, given, None)
+    unrunnable = ""
+    try:
+        _, ran, kept = making.prove(session, before, given, None)
+    except BrokenOutput as error:
+        if given is not before or UNRESOLVED not in error.message:
+            raise
+        ran, kept, unrunnable = Proof(0), False, error.message.partition(UNRESOLVED)[2]
     failures = []
     if given is not before and ran.sqnr_db < PERFECT_DB:
         failures.append(
@@ -50,15 +62,16 @@ def prove(
         failures.append(f"its stand-in can't be relied on: {ran.why()}")
     if product is not None:
         failures += _worse(session.gates, Figures.from_json(product.facts[KEY]))
-    micro = measure(session, before)
+    micro = None if unrunnable else measure(session, before).to_json()
+    not_run = NO_STAND_IN.format(unrunnable.split(".")[0].strip()) if unrunnable else NOT_RUN
     proof = Proof(
         ran.samples,
         (),
         tuple(failures),
-        (NOT_RUN, *ran.notes),
+        (not_run, *ran.notes),
         quantized=True,
-        micro=micro.to_json(),
-        not_run=NOT_RUN,
+        micro=micro,
+        not_run=not_run,
     )
     return proof, kept
 

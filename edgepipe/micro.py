@@ -37,7 +37,7 @@ class Micro:
         if self.why:
             return f"not run in TensorFlow Lite Micro: {self.why}"
         return (
-            f"in TensorFlow Lite Micro it differs from LiteRT by {self.steps:g} steps at most"
+            f"in TensorFlow Lite Micro it differs from LiteRT by at most {self.steps:g} step(s)"
             f" ({self.samples} samples), in an arena of {words(self.arena)} without an NPU"
         )
 

@@ -94,10 +94,11 @@ def test_a_float_layer_of_a_repair_is_named_as_such(tmp_path: Path) -> None:
     path = saved(made, tmp_path / "mixed.tflite")
     found = asked(path)
     assert [one.place for one in found.verdicts] == ["NPU", "CPU", "CPU"]
-    assert found.float_ops == 2
+    assert found.float_ops == 1
     assert "Float32" in found.verdicts[2].reason
+    assert "--io int8" in found.verdicts[1].fix
     shown = CliRunner().invoke(preflight_command, [str(path), "--target", "ethos-u55-256"])
-    assert "2 ops compute in float, as a repair may have left them" in shown.output
+    assert "1 op(s) compute in float, as a repair may have left them" in shown.output
 
 
 @needs_vela
@@ -240,6 +241,22 @@ def test_damaged_files_end_in_an_error_and_nothing_else(vela_file: Path) -> None
 def test_what_vela_did_not_write_is_refused(model: Path) -> None:
     with pytest.raises(UnsupportedModel, match="Vela did not compile it"):
         compiled.read(model)
+
+
+@needs_vela
+def test_a_custom_operator_of_the_firmware_is_left_to_it(tmp_path: Path) -> None:
+    made = net()
+    (last,) = made.graphs[0].outputs
+    out = tensor("out", last.shape)
+    made.graphs[0].ops.append(Op("CUSTOM", [last], [out], custom="MyDecoder"))
+    made.graphs[0].outputs = [out]
+    made.signatures[0].outputs = [("out", out)]
+    path = saved(made, tmp_path / "custom.tflite")
+    assert "firmware brings code" in asked(path).verdicts[1].fix
+    result = edgepipe.convert(path, target="ethos-u55-256", out=tmp_path / "out")
+    proof = result.report["routes"][0]["steps"][0]["proof"]
+    assert "nor in LiteRT in its place, which has no MyDecoder" in proof["not_run"]
+    assert reader.read(result.model).ops() == {"CUSTOM:ethos-u": 1, "CUSTOM:MyDecoder": 1}
 
 
 # What is rewritten

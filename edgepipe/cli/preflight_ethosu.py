@@ -25,7 +25,7 @@ def show(model: Path, found: Preflight) -> None:
     if found.float_ops:
         click.echo(
             fold(
-                f"  note: {found.float_ops} ops compute in float, as a repair may have left them;"
+                f"  note: {found.float_ops} op(s) compute in float, as a repair may have left them;"
                 " the NPU has integers only"
             )
         )

@@ -34,9 +34,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     sram = Gates.read_size("--max-sram", request.get("max_sram", ""))
     flash = Gates.read_size("--max-flash", request.get("max_flash", ""))
     return [
-        f"{found.accelerator}: {found.on_npu} of {found.ops} ops on the NPU; not run on one,"
-        " the quantized model stands in for it in LiteRT",
-        *_micro(report),
+        *_ran(report, found),
         *found.rewritten,
         _memory(found, sram, flash),
         *speed(found),
@@ -44,10 +42,14 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _micro(report: Mapping[str, Any]) -> list[str]:
+def _ran(report: Mapping[str, Any], found: Figures) -> list[str]:
     chosen = next(one for one in report["routes"] if one["status"] == "chosen")
-    proof = chosen["steps"][-1]["proof"]
-    return [Micro(**proof["micro"]).told()] if proof and proof["micro"] else []
+    micro = chosen["steps"][-1]["proof"]["micro"]
+    where = f"{found.accelerator}: {found.on_npu} of {found.ops} ops on the NPU; not run on one"
+    if micro is None:
+        return [f"{where}, nor in LiteRT in its place, which lacks a custom operator"]
+    stand_in = f"{where}, the quantized model stands in for it in LiteRT"
+    return [stand_in, Micro(**micro).told()]
 
 
 def speed(found: Figures) -> list[str]:
@@ -89,17 +91,13 @@ def _assumed(found: Figures) -> list[str]:
 
 def told(fallbacks: tuple[Fallback, ...]) -> list[str]:
     """Why operators are on the CPU, alike ones together, with what helps."""
-    groups = Counter((one.op, _why(one), fix(one)) for one in fallbacks)
+    groups = Counter((one.op, _why(one), fixes.fix_for(one)) for one in fallbacks)
     lines = []
     for (op, why, advice), count in groups.most_common(SHOWN):
         lines += [f"on the CPU: {count} {op}: {why}", f"  → {advice}"]
     if len(groups) > SHOWN:
         lines.append(f"and {len(groups) - SHOWN} more reasons, in the report")
     return lines
-
-
-def fix(found: Fallback) -> str:
-    return fixes.fix_for(found) if found.reason or found.constraint else fixes.OTHERWISE
 
 
 def _why(found: Fallback) -> str:

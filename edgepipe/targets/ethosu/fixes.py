@@ -39,6 +39,19 @@ OTHERWISE = "change it so that the constraint holds, or move it to an end of the
 UNTOLD = "Vela left it there without a reason"
 
 
+ENDS = ("QUANTIZE", "DEQUANTIZE")
+AT_AN_END = (
+    "floats come from it or go to it: quantize the model in full, with --io int8 for its ends, and"
+    " feed and take integers"
+)
+CUSTOM = "a custom operator runs where the firmware brings code for it: the CPU"
+
+
 def fix_for(found: Fallback) -> str:
+    """What helps against the reason that was given, or against none."""
+    if found.op.startswith("CUSTOM"):
+        return CUSTOM
+    if found.op in ENDS:
+        return AT_AN_END
     told = f"{found.reason} {found.constraint}"
     return next((fix for part, fix in FIXES if part in told), OTHERWISE)

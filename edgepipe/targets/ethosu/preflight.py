@@ -42,7 +42,8 @@ class Preflight:
     verdicts: tuple[Verdict, ...]
     figures: Figures
     float_ops: int
-    """Of those on the CPU: they compute in float, which no rewriting changes."""
+    """Of those on the CPU: they compute in float, which no rewriting changes. What only turns
+    floats into integers or back isn't counted."""
 
     @property
     def mapped(self) -> int:
@@ -91,7 +92,7 @@ def preflight(
         for op in graph.operators
     ]
     verdicts = tuple(_verdict(index, *op, left.get(op)) for index, op in enumerate(ops))
-    floats = {op for op in quantized_ops.float_ops(model) if op in left}
+    floats = {op for op in quantized_ops.float_ops(model) if op in left and op[0] not in fixes.ENDS}
     return Preflight(verdicts, found, len(floats))
 
 
