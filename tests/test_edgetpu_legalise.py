@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from legalise_cases import CASES, Case, real
-from tflite_models import model_of
+from tflite_models import conv, model_of
 
 import edgepipe
 from edgepipe.cli.main import run
 from edgepipe.cli.preflight import preflight as command
-from edgepipe.targets.edgetpu import legalising, op_releases
+from edgepipe.errors import ModelNotFound, UnknownFormat, UnsupportedModel
+from edgepipe.targets.edgetpu import legalising, op_releases, remedies, rules
 from edgepipe.targets.edgetpu.preflight import MAPPED, of_model
-from edgepipe.tflite import loading, saving
+from edgepipe.tflite import encode, flatbuffer, loading, record, saving
 from edgepipe.tflite.graph import Op, Tensor
 
 ROOT = Path(edgepipe.__file__).parent.parent
@@ -168,3 +169,74 @@ def test_command_fixes_what_it_can(toolchain: Callable[[str], Path], tmp_path: P
     assert run(["preflight", str(out), "--require-full-mapping"]) == 0
     fixed = edgepipe.legalise(given, out)
     assert (fixed.before.mapped, fixed.after.mapped, fixed.after.full) == (0, 3, True)
+
+
+def test_preflight_names_the_rewrites_that_there_are(tmp_path: Path) -> None:
+    named = {
+        *(name for names in remedies.OF_RULES.values() for name in names),
+        *(name for names in remedies.OF_OPERATORS.values() for name in names),
+    }
+    known = {name.rpartition(".")[2] for name in legalising.INTEGER}
+    assert named <= known | {"versions", "float_ends"}
+    assert set(remedies.OF_RULES) <= {rule.name for rule in rules.RULES}
+    case = next(one for one in CASES if one.name == "hard_swish")
+    (verdict,) = of_model(case.build()).verdicts
+    assert verdict.fix.endswith("--fix may: hard_swish")
+
+
+@pytest.mark.toolchain("edge")
+def test_what_custom_operators_read_is_compared_where_they_cannot_run(
+    toolchain: Callable[[str], Path], tmp_path: Path
+) -> None:
+    x, y, z = real("x", (1, 4, 4, 8)), real("y", (1, 4, 4, 8)), Tensor("z", (1, 3))
+    ops = [
+        Op.make("LEAKY_RELU", [x], [y], alpha=0.2),
+        Op("CUSTOM", [y], [z], custom="NobodyKnowsThis"),
+    ]
+    saving.save(model_of(ops, [x], [z]), tmp_path / "custom.tflite")
+    toolchain("edge")
+    fixed = edgepipe.legalise(tmp_path / "custom.tflite", tmp_path / "out.tflite")
+    assert fixed.notes[0].startswith("leaky_relu: ")
+    made = loading.load(fixed.path).main
+    assert [op.label for op in made.ops] == ["PRELU", "CUSTOM:NobodyKnowsThis"]
+
+
+def test_what_cannot_be_made_legal_is_refused_early(tmp_path: Path) -> None:
+    x, y = Tensor("x", (1, 8)), Tensor("y", (1, 8))
+    path = tmp_path / "float.tflite"
+    saving.save(model_of([Op.make("RELU", [x], [y])], [x], [y]), path)
+    with pytest.raises(UnsupportedModel, match="float model"):
+        edgepipe.legalise(path, tmp_path / "out.tflite")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UnknownFormat):
+        edgepipe.legalise(path, tmp_path / "out.tflite")
+    with pytest.raises(ModelNotFound):
+        edgepipe.legalise(tmp_path / "none.tflite", tmp_path / "out.tflite")
+
+
+@pytest.mark.toolchain("edge")
+def test_weights_behind_the_flatbuffer_come_inside(
+    toolchain: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.tflite"
+    saving.save(conv(), path)
+    assert not legalising.has_buffers_outside(path)
+    reader = flatbuffer.Reader(path.read_bytes())
+    root = record.decode(reader, reader.follow(0), "Model")
+    moved = [np.array(one.data) for one in root.buffers if one.data is not None]
+    end = 2
+    for _ in range(2):  # The second time with the places that the first one tells.
+        places = np.cumsum([end, *(len(one) for one in moved)]).tolist()
+        numbers = iter(range(len(moved)))
+        root.buffers = [
+            one if one.data is None and not one.size
+            else record.Record("Buffer", offset=places[n := next(numbers)], size=len(moved[n]))
+            for one in root.buffers
+        ]  # fmt: skip
+        data = b"".join(bytes(piece) for piece in encode.encode(root, b"TFL3"))
+        end = len(data)
+    path.write_bytes(data + b"".join(one.tobytes() for one in moved))
+    assert legalising.has_buffers_outside(path)
+    ((_, notes, steps),) = legalised(toolchain("edge"), path)
+    assert (notes, steps) == ([], 0)
+    assert not legalising.has_buffers_outside(tmp_path / "legal_model.tflite")

@@ -12,6 +12,7 @@ from edgepipe.errors import ModelNotFound, OptionError
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener
+from edgepipe.targets.edgetpu import compilable
 from edgepipe.targets.edgetpu.preflight import Preflight, preflight
 
 TOOLCHAIN = "edge"
@@ -40,6 +41,7 @@ def legalise(model: str | Path, out: str | Path, *, listener: Listener | None = 
             f"the result can't be written to {target}", hint="-o names a file, and not the model's."
         )
     check_folder(target.parent)
+    compilable.load(source, allow_float=True)
     before = preflight(source)
     lacking = toolchain.missing([TOOLCHAIN])
     if lacking is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe.errors import LimitError, UnknownFormat, UnsupportedModel
-from edgepipe.targets.edgetpu import op_releases, rules
+from edgepipe.targets.edgetpu import op_releases, remedies, rules
 from edgepipe.targets.edgetpu.compiled import is_compiled
 from edgepipe.targets.edgetpu.memory import Forecast, forecast
 from edgepipe.targets.edgetpu.rules import Rule
@@ -173,7 +173,7 @@ def _first_subgraph(graph: Graph, found: list[Rule | None]) -> list[bool]:
 def _verdict(index: int, op: Op, rule: Rule | None, on_chip: bool) -> Verdict:
     output = op.outputs[0].name if op.outputs else ""
     if rule is not None:
-        facts = (rule.status, rule.words, rule.source, rule.confidence, rule.fix)
+        facts = (rule.status, rule.words, rule.source, rule.confidence, remedies.fix_of(op, rule))
     elif on_chip:
         seen = op.name in rules.SEEN_MAPPED
         facts = (MAPPED, "", rules.CORAL, rules.SEEN if seen else rules.DOCUMENTED, "")
