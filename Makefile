@@ -30,7 +30,7 @@ stress: $(VENV)/dev.stamp ## run the long tests: kill -9 at many moments, many p
 	$(BIN)/python -m pytest -m stress $(PYTEST_ARGS)
 
 fuzz: $(VENV)/dev.stamp ## read 10,000 damaged TFLite and compiled files (FUZZ=N as many)
-	FUZZ=$(or $(FUZZ),10000) $(BIN)/python -m pytest tests/test_tflite_fuzz.py tests/test_edgetpu_inspect.py tests/test_ethosu_preflight.py $(PYTEST_ARGS)
+	FUZZ=$(or $(FUZZ),10000) $(BIN)/python -m pytest tests/test_tflite_fuzz.py tests/test_edgetpu_inspect.py tests/test_edgetpu_fuzz.py tests/test_ethosu_preflight.py $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from edgepipe.cli.main import run
 from edgepipe.cli.preflight import preflight as command
 from edgepipe.errors import ModelNotFound, UnknownFormat, UnsupportedModel
 from edgepipe.targets.edgetpu import legalising, op_releases, remedies, rules
+from edgepipe.targets.edgetpu.legalise import gelu
 from edgepipe.targets.edgetpu.preflight import MAPPED, of_model
 from edgepipe.tflite import encode, flatbuffer, loading, record, saving
 from edgepipe.tflite.graph import Op, Tensor
@@ -240,3 +242,10 @@ def test_weights_behind_the_flatbuffer_come_inside(
     ((_, notes, steps),) = legalised(toolchain("edge"), path)
     assert (notes, steps) == ([], 0)
     assert not legalising.has_buffers_outside(tmp_path / "legal_model.tflite")
+
+
+def test_the_error_that_is_told_of_gelu_is_its_largest() -> None:
+    x = np.linspace(-12, 12, 24_001)
+    true = x * np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
+    worst = float(np.abs(true - x / (1 + np.exp(-gelu.SLOPE * x))).max())
+    assert gelu.LARGEST_ERROR - 1e-4 < worst <= gelu.LARGEST_ERROR

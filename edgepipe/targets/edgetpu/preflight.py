@@ -106,9 +106,14 @@ def of_model(model: Model, multiple: bool = False, name: str = "the model") -> P
             hint="give the int8 model that it was made of, or use `edgepipe inspect`.",
         )
     try:
-        found = [rules.broken(op) for op in graph.ops]
+        return _foretold(model, multiple)
     except (IndexError, ValueError, UnsupportedModel) as error:
         raise UnknownFormat(f"{name} is damaged: {error}") from error
+
+
+def _foretold(model: Model, multiple: bool) -> Preflight:
+    graph = model.main
+    found = [rules.broken(op) for op in graph.ops]
     refused = _refused(model)
     chosen = _first_subgraph(graph, found) if not multiple else [one is None for one in found]
     if refused:
