@@ -392,6 +392,17 @@ def test_integers_are_compared_as_integers_with_whole_numbers_only(
     assert [tensor.dtype for tensor in op.reads()] == [compared] * 2
 
 
+@pytest.mark.parametrize(("factor", "left"), [(0, ["ADD"]), (1, ["MUL", "CAST", "ADD"])])
+def test_only_a_product_with_0_becomes_a_constant(factor: int, left: list[str]) -> None:
+    m = Maker(1, 8)
+    m.x.dtype = "int32"
+    product = m.op("MUL", m.x, np.int32(factor))
+    real = m.op("CAST", product, in_data_type="int32", out_data_type="float32")
+    product.dtype, real.dtype = "int32", "float32"
+    m.op("ADD", real, Tensor("y", (1, 8)))
+    assert rewritten(m.model(), "zero_products") == left
+
+
 def test_every_rewrite_is_listed_and_says_what_it_does() -> None:
     folder = ROOT / "edgepipe" / "tflite" / "rewrites"
     assert {path.stem for path in folder.glob("[a-z]*.py")} == set(REWRITES)

@@ -43,8 +43,8 @@ TRIES = 40
 
 REWRITES = (
     "static_shapes", "comparisons", "activations", "softmax", "masks", "padding", "division",
-    "neutral", "constant_matmul", "depthwise", "normalization", "affine", "integer_forms",
-    "channel_constants", "transposes", "reshapes",
+    "zero_products", "neutral", "constant_matmul", "depthwise", "normalization", "affine",
+    "integer_forms", "channel_constants", "transposes", "reshapes",
 )  # fmt: skip
 """Modules in `edgepipe.tflite.rewrites`, or with dots, in the order in which they are applied."""
 
