@@ -210,7 +210,11 @@ def _take_step(
             step.status = "unproven"
             if step.proof.not_run:
                 raise Unproven(f"{stage.name}: {step.proof.why()}")
-            raise Unproven(f"{stage.name} changed what the model computes: {step.proof.why()}")
+            tried = [note for note in step.notes if note.startswith("repair, ")]
+            words = f" ({tried[-1]})" if tried else ""
+            raise Unproven(
+                f"{stage.name} changed what the model computes: {step.proof.why()}{words}"
+            )
     except EdgepipeError as error:
         error.details.setdefault("stage", stage.name)
         step.error = error

@@ -84,6 +84,19 @@ def test_a_beginning_that_int16_is_too_narrow_for_stays_in_float(tmp_path: Path)
     assert notes(result)[-1].endswith("kept (0 layers of 7 with int16 activations, 3 in float)")
 
 
+def test_what_integer_inputs_cost_is_told_with_the_remedy(tmp_path: Path) -> None:
+    """One number a thousand times the others, and a model that doesn't look at it."""
+    data = uniform(200)
+    data[..., 0] *= 1000
+    net = Net()
+    first = net.dense("first", net.input, columns=np.array([0.0] + [1.0] * (SIZE - 1)))
+    model = net.save(tmp_path / "float.tflite", net.dense("last", first))
+    with pytest.raises(NoRouteLeft, match=r"int8 inputs and outputs .* --io float32"):
+        convert(model, data, calibration_method="min-max")
+    result = convert(model, data, calibration_method="min-max", io="float32")
+    assert result.sqnr_db is not None and result.sqnr_db > 20
+
+
 def test_a_widened_output_still_has_the_type_that_was_asked_for(tmp_path: Path) -> None:
     net = Net()
     first = net.dense("first", net.input, bias=60)
