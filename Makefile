@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 DEMO_TOOLCHAINS := keras onnx2tf edge
 TOOLCHAINS := keras torch onnx2tf onnx2tf-tensorflow litert-torch edge openvino vela tflite-micro
+ifneq ($(shell uname -sm),Linux x86_64)
+override TOOLCHAINS := $(filter-out tflite-micro,$(TOOLCHAINS)) # it has wheels for nothing else
+endif
 PACKAGES := edgepipe converters quantization device_tests
 PYTEST_ARGS ?=
 
