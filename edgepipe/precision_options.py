@@ -46,6 +46,9 @@ def applied(request: Request) -> Request:
         known = stage.options.names()
         if "unroll" in known and request.precision in catalog.CALIBRATED:
             merged.setdefault(stage.name, {}).setdefault("unroll", True)
+        compiles = goal.compiled is not None and stage.target is goal.compiled
+        if compiles and said.get("allow_float") and "allow_float" in known:
+            merged.setdefault(stage.name, {}).setdefault("allow_float", True)
         if "scheme" not in known or stage.target is not goal.quantized:
             continue
         values = {name: value for name, value in said.items() if name in known}

@@ -155,8 +155,9 @@ class TfliteQuantize(Stage):
 
 
 def _check_chip(options: QuantizeOptions) -> None:
-    """A chip that computes in eight bits alone leaves no choice."""
-    wider = ("float_layers", "int16_layers", "allow_float")
+    """A chip that computes in eight bits alone leaves no choice; `allow_float` is for what has no
+    integer form and would run on the CPU there, too."""
+    wider = ("float_layers", "int16_layers")
     said = [f"{name}={getattr(options, name)}" for name in wider if getattr(options, name)]
     if options.scheme != "int8":
         said.insert(0, f"scheme={options.scheme}")

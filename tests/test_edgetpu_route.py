@@ -10,10 +10,11 @@ import pytest
 from tflite_models import constant, model_of
 
 import edgepipe
-from edgepipe import catalog
+from edgepipe import catalog, precision_options
 from edgepipe.artifact import Format
 from edgepipe.errors import OptionError
 from edgepipe.plan import routes_between
+from edgepipe.request import Request
 from edgepipe.tflite import loading, saving
 from edgepipe.tflite.graph import Model, Op, Tensor
 
@@ -82,7 +83,6 @@ def test_only_what_edgepipe_quantized_is_rewritten() -> None:
     [
         ({"float_layers": ("a",)}, "float_layers"),
         ({"int16_layers": ("a",)}, "int16_layers"),
-        ({"allow_float": True}, "allow_float"),
         ({"io": "float32"}, "io=float32"),
         ({"scheme": "int16x8"}, "scheme=int16x8"),
     ],
@@ -99,3 +99,17 @@ def test_dense_weights_have_one_scale_for_the_chip() -> None:
     assert kind(chip="edgetpu").weights_of_dense == "per-tensor"
     assert kind(chip="edgetpu", dense_weights="per-channel").weights_of_dense == "per-channel"
     assert kind().weights_of_dense == "per-channel"
+
+
+def test_operators_without_an_integer_form_may_run_on_the_cpu() -> None:
+    kind: Any = catalog.stage("tflite_quantize").options
+    nothing: Any = None
+    catalog.stage("tflite_quantize").check(nothing, kind(chip="edgetpu", allow_float=True))
+    request = Request(
+        model=Path("m.tflite"), target="edgetpu", precision="int8", allow_float=True,
+        calibration="random",
+    )  # fmt: skip
+    options = precision_options.applied(request).options
+    assert options["tflite_quantize"]["allow_float"] is True
+    assert options["edgetpu_compile"]["allow_float"] is True
+    assert options["tflite_quantize"]["chip"] == "edgetpu"
