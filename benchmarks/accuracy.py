@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -48,6 +49,15 @@ class Row:
     sqnr_db: float = 0.0
     said: str = ""
 
+    @property
+    def chance(self) -> float:
+        """Points to either side within which the drop lies 95 times of 100 (McNemar)."""
+        apart = self.float_only + self.integers_only
+        spread = math.sqrt(
+            max(apart - (self.float_only - self.integers_only) ** 2 / self.samples, 0)
+        )
+        return 100 * 1.96 * spread / self.samples
+
     def cells(self) -> tuple[str, ...]:
         if self.accuracy is None:
             return (self.model, self.way, f"{self.seconds:.0f}", *[""] * 5, self.said)
@@ -56,7 +66,7 @@ class Row:
             self.way,
             f"{self.seconds:.0f}",
             f"{self.accuracy:.2f}",
-            f"{self.drop:+.2f}",
+            f"{self.drop:+.2f}" + ("" if self.way == FLOAT else f" ± {self.chance:.2f}"),
             f"{self.float_only} / {self.integers_only}",
             f"{self.agreement:.2f}",
             "" if self.way == FLOAT else f"{self.sqnr_db:.1f}",

@@ -25,8 +25,9 @@ LIMIT = 127
 SWEEPS = 3
 BLOCK = 64
 """Weights that are decided one by one before the rest is told, in one product of matrices."""
-DAMPING = 0.01
-"""Share of the mean square by which what was hardly seen is held to the given weights."""
+DAMPING = 1.0
+"""Of the mean square: holds to the given weights what was hardly seen. With a hundredth of it
+30 photographs unlike the calibrated ones came 2 dB less near in an EfficientNet."""
 
 
 class Form:

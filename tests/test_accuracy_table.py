@@ -56,6 +56,14 @@ def test_a_model_that_edgepipe_can_not_make_is_not_within_the_bound() -> None:
     assert not accuracy.reached([accuracy.Row("model", accuracy.EDGEPIPE, 9, said="failed")])
 
 
+def test_a_drop_is_told_with_what_chance_alone_could_make_of_it() -> None:
+    row = accuracy.Row(
+        "model", accuracy.EDGEPIPE, 10_000, accuracy=80, drop=0.39, float_only=65, integers_only=26
+    )
+    assert row.chance == pytest.approx(0.19, abs=0.005)
+    assert "+0.39 ± 0.19" in row.cells()
+
+
 def test_absent_packages_are_named_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

