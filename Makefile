@@ -47,6 +47,7 @@ format: $(VENV)/dev.stamp ## put the code into ruff's format
 bench: environment ## measure the ratios that edgepipe promises
 	$(BIN)/edgepipe toolchain install $(DEMO_TOOLCHAINS)
 	$(BIN)/python benchmarks/tflite_graph.py
+	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/bench.py
 
 zoo: environment ## convert the networks of keras.applications and timm, as a table

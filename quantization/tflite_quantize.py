@@ -119,6 +119,8 @@ class TfliteQuantize(Stage):
     def run_on(
         self, artifact: Artifact, options: QuantizeOptions, workdir: Path, data: Samples | None
     ) -> Product:
+        from edgepipe.tflite import loading, saving
+
         from . import integer_check, recipe
         from .quantizing import EQUALIZED, SPLIT, WITH_HISTOGRAMS, Quantizing
         from .sample_choice import Chosen
@@ -146,6 +148,9 @@ class TfliteQuantize(Stage):
             )
         allow_float = options.allow_float or bool(options.float_layers)
         notes += integer_check.check(path, options.scheme, options.ends(), allow_float)
+        # The quantizer puts weights behind the FlatBuffer, where TensorFlow Lite Micro and the
+        # tools of 2021 don't look: they compute with none, without a word.
+        saving.save(loading.load(path), path)
         recipe.write(workdir, self.name, replace(options, repair="off"), facts)
         ends = renewed_ends(artifact, path)
         for left in (artifact.path, workdir / SPLIT, workdir / EQUALIZED):

@@ -15,6 +15,8 @@ from edgepipe.artifact import Format
 from edgepipe.errors import BelowLimit, NoRouteLeft, OptionError, UnknownName, UnsupportedModel
 from edgepipe.identify import identify
 from edgepipe.tflite import reader
+from edgepipe.tflite.flatbuffer import Reader
+from edgepipe.tflite.record import decode
 
 pytestmark = pytest.mark.toolchain("keras", "edge")
 
@@ -53,6 +55,8 @@ save("argmax.tflite", keras.Model(x, Argmax()(L.Dense(8)(x))))
 x = keras.Input(batch_shape=(1, 4), name="x")
 d = L.Dense(8, kernel_initializer="ones", use_bias=False)(x)
 save("lost.tflite", keras.Model(x, d * np.float32([1e4, 1, 1, 1, 1, 1, 1, 1])))
+x = keras.Input(batch_shape=(1, 512), name="x")
+save("wide.tflite", keras.Model(x, L.Dense(512)(x)))
 """
 
 
@@ -175,6 +179,17 @@ def test_what_the_quantizer_lacks_is_said_otherwise_first(
     assert sorted(item.name for item in result.folder.iterdir()) == [
         "model_float32.tflite", "model_int8.tflite", "recipe.toml", "report.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["int8", "dynamic", "float16"])
+def test_weights_lie_inside_the_flatbuffer(models: Path, tmp_path: Path, precision: str) -> None:
+    """TensorFlow Lite Micro and tools of 2021 take weights behind it for absent."""
+    data: dict[str, Any] = {"calibration": "random"} if precision == "int8" else {}
+    result = edgepipe.convert(models / "wide.tflite", precision=precision, out=tmp_path, **data)
+    content = Reader(result.model.read_bytes())
+    buffers = decode(content, content.follow(0), "Model").buffers
+    assert max(len(one.data) for one in buffers if one.data is not None) >= 512 * 512
+    assert all(one.offset <= 1 for one in buffers)
 
 
 def test_a_squared_difference_has_an_int16_form(models: Path, tmp_path: Path) -> None:
