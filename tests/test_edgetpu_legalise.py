@@ -116,7 +116,7 @@ def test_it_was_not_legal_before(case: Case, tmp_path: Path) -> None:
 def test_every_rewrite_has_a_case() -> None:
     named = {name for case in CASES for name in case.rewrites}
     ours = {name.rpartition(".")[2] for name in legalising.INTEGER}
-    assert ours <= named | {"transposes"}
+    assert ours <= named | {"transposes", "float_islands"}
     assert {name.rpartition(".")[2] for name in legalising.FLOAT if "." in name} <= named
 
 
@@ -249,3 +249,19 @@ def test_the_error_that_is_told_of_gelu_is_its_largest() -> None:
     true = x * np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
     worst = float(np.abs(true - x / (1 + np.exp(-gelu.SLOPE * x))).max())
     assert gelu.LARGEST_ERROR - 1e-4 < worst <= gelu.LARGEST_ERROR
+
+
+@pytest.mark.toolchain("edge")
+def test_operators_that_are_too_new_in_integers_no_longer_refuse_the_model(
+    toolchain: Callable[[str], Path], tmp_path: Path
+) -> None:
+    x, y, z = real("x", (1, 8)), real("y", (1, 8)), real("z", (1, 8), 0.1, -128)
+    ops = [Op.make("RELU", [x], [y]), Op.make("EXP", [y], [z])]
+    path = tmp_path / "new.tflite"
+    saving.save(model_of(ops, [x], [z]), path)
+    assert "'EXP' version '2'" in of_model(loading.load(path)).refused[0]
+    ((_, notes, steps),) = legalised(toolchain("edge"), path)
+    assert notes[0].startswith("float_islands: ") and steps <= 1
+    found = of_model(loading.load(tmp_path / "legal_new.tflite"))
+    assert [one.op for one in found.verdicts] == ["RELU", "DEQUANTIZE", "EXP", "QUANTIZE"]
+    assert (found.refused, found.mapped) == ((), 1)

@@ -40,7 +40,7 @@ INTEGER = (
            "single_pixels", "large_means", "pooled_transposes", "stacked_sums", "views",
            "strided_slices", "fused_activations", "grouped_convolutions", "hard_swish", "gelu",
            "leaky_relu", "dense_rows", "ranks"),
-    "transposes", "reshapes",
+    "transposes", "reshapes", *_ours("float_islands"),
 )  # fmt: skip
 """For one of integers, whoever quantized it: the same to the bit, but for activations that are
 rebuilt."""

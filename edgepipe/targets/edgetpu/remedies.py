@@ -6,7 +6,7 @@ from edgepipe.targets.edgetpu.rules import Rule
 from edgepipe.tflite.graph import Op
 
 OF_RULES = {
-    "version": ("versions",),
+    "version": ("versions", "float_islands"),
     "integer_input": ("float_ends",),
     "constants": ("static_shapes",),
     "rank": ("ranks",),
