@@ -58,7 +58,11 @@ def row(source: Tensor, *steps: tuple[str, Shape, Sequence[Any], dict[str, Any]]
     for place, (name, shape, operands, options) in enumerate(steps):
         made = real(f"t{place}", shape)
         given = [numbers(f"c{place}_{i}", item) for i, item in enumerate(operands)]
-        ops.append(Op.make(name, [last, *given], [made], **options))
+        if name == "SPLIT":  # The first half goes on.
+            halves = [made, real(f"rest{place}", shape)]
+            ops.append(Op.make(name, [numbers("axis", 0), last], halves, **options))
+        else:
+            ops.append(Op.make(name, [last, *given], [made], **options))
         last = made
     return model_of(ops, [source], [last])
 
@@ -212,6 +216,11 @@ CASES = (
     Case("uneven_split", lambda: _splitting(
         "SPLIT_V", [(1, 4, 4, 3), (1, 4, 4, 5)], [[3, 5], 3], num_splits=2), "SLICE SLICE",
         ("views",)),
+    Case("split_of_five", lambda: row(
+        real("x", (1, 8, 8, 8)), ("RESHAPE", (2, 2, 2, 8, 8), [[2, 2, 2, 8, 8]], {}),
+        ("SPLIT", (1, 2, 2, 8, 8), [], {"num_splits": 2}),
+        ("RESHAPE", (1, 4, 8, 8), [[1, 4, 8, 8]], {})),
+        "RESHAPE SLICE RESHAPE", ("views", "ranks")),
     Case("unpacked", lambda: _splitting("UNPACK", [(1, 4, 8)] * 4, [], num=4, axis=1),
          "SLICE RESHAPE SLICE RESHAPE SLICE RESHAPE SLICE RESHAPE", ("views",)),
     Case("tiled", one("TILE", IMAGE, (1, 4, 4, 16), [[1, 1, 1, 2]]), "CONCATENATION", ("views",)),

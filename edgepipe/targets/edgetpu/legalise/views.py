@@ -11,26 +11,26 @@ from edgepipe.tflite import edit
 from edgepipe.tflite.graph import Graph, Model, Op, Tensor
 from edgepipe.tflite.rewrite import Rewrite
 
-_NAMES = ("SQUEEZE", "EXPAND_DIMS", "SPLIT_V", "UNPACK", "TILE")
+_NAMES = ("SQUEEZE", "EXPAND_DIMS", "SPLIT", "SPLIT_V", "UNPACK", "TILE")
 
 
 class Views(Rewrite):
-    """SQUEEZE of inner dimensions, EXPAND_DIMS: RESHAPE. SPLIT_V, UNPACK: SLICE. TILE along one
-    axis: CONCATENATION."""
+    """SQUEEZE of inner dimensions, EXPAND_DIMS: RESHAPE. SPLIT_V, UNPACK, SPLIT on more than
+    three dimensions: SLICE. TILE along one axis: CONCATENATION."""
 
     name: ClassVar[str] = "views"
     says: ClassVar[str] = "SQUEEZE, SPLIT_V, UNPACK or TILE were said with mapped operators"
 
     def places(self, graph: Graph) -> Iterator[Op]:
         for op in graph.operators(*_NAMES):
-            source = op.inputs[0]
+            source = _source(op)
             fixed = source is not None and not source.dynamic and not source.is_constant
             alike = fixed and all(stored_alike(source, one) for one in op.outputs)  # type: ignore[arg-type]
             if alike and broken(op) is not None and _possible(op):
                 yield op
 
     def rewrite(self, model: Model, graph: Graph, op: Op) -> bool:
-        source = op.inputs[0]
+        source = _source(op)
         assert source is not None
         if op.name in ("SQUEEZE", "EXPAND_DIMS"):
             steps = Steps(op)
@@ -63,11 +63,19 @@ class Views(Rewrite):
 def _possible(op: Op) -> bool:
     if op.name == "TILE":
         return _tiled(op)[1] > 1
+    if op.name == "SPLIT":
+        return whole(op.inputs[0]) is not None
     return op.name != "SPLIT_V" or whole(op.inputs[2]) is not None
 
 
+def _source(op: Op) -> Tensor | None:
+    return op.inputs[1 if op.name == "SPLIT" else 0]
+
+
 def _axis(op: Op, source: Tensor) -> int:
-    named = whole(op.inputs[2]) if op.name == "SPLIT_V" else [int(op.option("axis"))]
+    if op.name == "UNPACK":
+        return int(op.option("axis")) % len(source.shape)
+    named = whole(op.inputs[0 if op.name == "SPLIT" else 2])
     assert named is not None
     return named[0] % len(source.shape)
 
