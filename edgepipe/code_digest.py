@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ast
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def _parents(name: str) -> Iterator[str]:
 
 
 def _imports(source: _Source, content: bytes) -> Iterator[str]:
+    import ast
+
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgepipe import ethosu_proof, quantized_proof
+from edgepipe import quantized_proof
 from edgepipe.artifact import COMPILED, Artifact, Format
 from edgepipe.errors import LimitError, MissingError, StageError, UnsupportedModel
 from edgepipe.proof import Proof
@@ -24,6 +24,8 @@ def prove(
 ) -> tuple[Proof, bool]:
     """On the device that was named, beside the model on the CPU; else nothing is run."""
     if after.format is Format.ETHOSU:
+        from edgepipe import ethosu_proof
+
         return ethosu_proof.prove(session, before, after, product)
     if session.device:
         proof, kept = _on_device(session, before, after)

@@ -12,7 +12,6 @@ from edgepipe.errors import StageError
 from edgepipe.process_memory import words
 from edgepipe.session import Session
 from edgepipe.store import key as store_key
-from edgepipe.tflite.inline import write_inline
 
 TOOLCHAIN = "tflite-micro"
 REVISION = 3
@@ -62,6 +61,8 @@ def measure(session: Session, artifact: Artifact) -> Micro:
     )
 
     def run(folder: Path) -> dict[str, Any]:
+        from edgepipe.tflite.inline import write_inline
+
         feeds = making.feeds_file(session, artifact.ends(), samples)
         inline = folder / "inline.tflite"
         write_inline(artifact.path, inline)

@@ -128,7 +128,9 @@ def test_laying_out_routes_imports_no_numpy() -> None:
     """A kept run does little else, and is to be fifty times faster than the first."""
     code = """
 import sys
+import edgepipe.api, edgepipe.cli.convert, edgepipe.pipeline
 from edgepipe.artifact import Format
+from edgepipe.report import compiled, ethosu, quantized
 from edgepipe.plan import routes_between
 routes_between(Format.KERAS_H5, Format.TFLITE_QUANTIZED)
 print("numpy" in sys.modules)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -224,6 +223,8 @@ def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _read_argument(text: str) -> tuple[str, Any]:
+    import ast
+
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise OptionError(f"--model-arg takes NAME=VALUE, received {text!r}")
