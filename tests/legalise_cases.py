@@ -170,6 +170,20 @@ _INDICES = np.stack(np.meshgrid([0], np.arange(4), np.arange(4), indexing="ij"),
 _POOL: dict[str, Any] = {"padding": "VALID", "stride_w": 2, "stride_h": 2, "filter_width": 2,
                          "filter_height": 2, "fused_activation_function": "RELU"}  # fmt: skip
 
+
+def _dilated_line() -> Model:
+    x, y = real("x", (1, 1, 16, 4)), real("y", (1, 1, 12, 2), 0.5)
+    scale = Quantization((0.01, 0.02), (0, 0), axis=0)
+    window = np.arange(2 * 3 * 4).reshape(2, 1, 3, 4) * 3 - 30
+    weights = Tensor.constant("w", window, "int8", scale)
+    bias = Tensor.constant("b", np.arange(2), "int32", Quantization((5e-4, 1e-3), (0, 0)))
+    op = Op.make(
+        "CONV_2D", [x, weights, bias], [y], padding="VALID", stride_w=1, stride_h=1,
+        dilation_w_factor=2, dilation_h_factor=1,
+    )  # fmt: skip
+    return model_of([op], [x], [y])
+
+
 CASES = (
     Case("wide_paddings", one("PAD", IMAGE, (1, 6, 4, 8),
                               [numbers("a", [[0, 0], [1, 1], [0, 0], [0, 0]], "int64")]),
@@ -231,6 +245,7 @@ CASES = (
          ("fused_activations",)),
     Case("deconvolution_with_relu", _deconvolution, "TRANSPOSE_CONV RELU", ("fused_activations",)),
     Case("groups", _grouped, "SPLIT CONV_2D CONV_2D CONCATENATION", ("grouped_convolutions",)),
+    Case("dilated_line", _dilated_line, "CONV_2D", ("line_dilations",)),
     Case("hard_swish", one("HARD_SWISH", IMAGE, IMAGE, scale=0.03, zero=-115), "ADD MUL MUL",
          ("hard_swish",), 2),
     Case("gelu", one("GELU", IMAGE, IMAGE, scale=0.03, zero=-115), "MUL LOGISTIC MUL",

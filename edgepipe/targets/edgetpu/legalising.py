@@ -24,12 +24,13 @@ def _ours(*names: str) -> tuple[str, ...]:
 
 
 FLOAT = (
-    "static_shapes", "activations", *_ours("hard_swish", "gelu"), "softmax", "masks",
+    "static_shapes", "comparisons", "activations", *_ours("hard_swish", "gelu"), "softmax", "masks",
     *_ours("upsampling", "gathers", "single_pixels", "large_means", "pooled_transposes",
            "stacked_sums", "strided_slices"),
-    "padding", *_ours("mirror_padding"), "division", "neutral", "constant_matmul", "depthwise",
-    *_ours("grouped_convolutions"), "normalization", "affine", "integer_forms",
-    *_ours("dense_rows", "ranks"), "channel_constants", "transposes", "reshapes",
+    "padding", *_ours("mirror_padding"), "division", "zero_products", "neutral",
+    "constant_matmul", "depthwise", *_ours("grouped_convolutions", "line_dilations"),
+    "normalization", "affine", "integer_forms", *_ours("dense_rows", "ranks"),
+    "channel_constants", "transposes", "reshapes",
 )  # fmt: skip
 """For a float model that is quantized afterwards: the calibration sees what activations are
 rebuilt from, each part with a range of its own."""
@@ -38,8 +39,8 @@ INTEGER = (
     "static_shapes",
     *_ours("integer_constants", "zero_padding", "mirror_padding", "upsampling", "gathers",
            "single_pixels", "large_means", "pooled_transposes", "stacked_sums", "views",
-           "strided_slices", "fused_activations", "grouped_convolutions", "hard_swish", "gelu",
-           "leaky_relu", "dense_rows", "ranks"),
+           "strided_slices", "fused_activations", "grouped_convolutions", "line_dilations",
+           "hard_swish", "gelu", "leaky_relu", "dense_rows", "ranks"),
     "transposes", "reshapes", *_ours("float_islands"),
 )  # fmt: skip
 """For one of integers, whoever quantized it: the same to the bit, but for activations that are
