@@ -101,7 +101,10 @@ class Trial:
     def notes(self) -> tuple[str, ...]:
         """What is to be said of its proofs, each once."""
         proofs = [self.proof, *(step.proof for step in self.steps)]
-        return tuple(dict.fromkeys(note for proof in proofs if proof for note in proof.notes))
+        found: dict[str, str] = {}
+        for note in (note for proof in proofs if proof for note in proof.notes):
+            found.setdefault(note.partition(":")[0], note)  # Steps differ in the figures only.
+        return tuple(found.values())
 
     def to_json(self) -> dict[str, Any]:
         return {
