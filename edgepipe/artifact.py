@@ -34,6 +34,8 @@ class Format(str, Enum):
 
 QUANTIZED = (Format.TFLITE_QUANTIZED, Format.OPENVINO_QUANTIZED)
 """Of fewer bits than the model that they were made of."""
+IR = (Format.OPENVINO, Format.OPENVINO_QUANTIZED)
+"""OpenVINO's: a folder, or an .xml that was given with its .bin beside it."""
 COMPILED = (Format.EDGETPU, Format.ETHOSU)
 """Made for a chip, by its compiler: nothing but that chip runs them."""
 

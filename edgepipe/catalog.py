@@ -30,6 +30,8 @@ STAGES: dict[str, str] = {
     "tflite_from_keras": "edgepipe.converters.tflite_from_keras:TfliteFromKeras",
     "tflite_from_torch": "edgepipe.converters.tflite_from_torch:TfliteFromTorch",
     "openvino_from_onnx": "edgepipe.converters.openvino_from_onnx:OpenvinoFromOnnx",
+    "openvino_from_tflite": "edgepipe.converters.openvino_from_other:OpenvinoFromTflite",
+    "openvino_from_saved_model": ("edgepipe.converters.openvino_from_other:OpenvinoFromSavedModel"),
     "openvino_quantize": "edgepipe.quantization.openvino_quantize:OpenvinoQuantize",
     "tflite_quantize": "edgepipe.quantization.tflite_quantize:TfliteQuantize",
     "tflite_quantized_from_keras": (

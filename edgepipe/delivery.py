@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog, onnx_file, pipeline
-from edgepipe.artifact import Artifact, Format, files_below, same_bytes, size_of
+from edgepipe.artifact import IR, Artifact, Format, files_below, same_bytes, size_of
 from edgepipe.errors import DiskFull, EdgepipeError, PathError
+from edgepipe.identify_openvino import files_of
 from edgepipe.pipeline import Candidate
 from edgepipe.report.document import Written
 from edgepipe.session import Session
@@ -56,6 +57,8 @@ def check_disk(store: Store, source: Artifact, folder: Path) -> None:
 
 def model_size(source: Artifact) -> int:
     """Bytes of everything that belongs to a model."""
+    if source.format in IR:
+        return sum(map(size_of, files_of(source.path)))
     size = size_of(source.path)
     if source.format is Format.ONNX:
         size += sum(file.stat().st_size for file in onnx_file.external_files(source.path))
@@ -132,6 +135,11 @@ def _of_earlier_run(folder: Path) -> set[str]:
 
 def _copy_model(artifact: Artifact, target: Path) -> None:
     """Aside, then renamed: a killed run leaves the old file or the new one."""
+    if artifact.format in IR:
+        target.mkdir(exist_ok=True)
+        for file in files_of(artifact.path):
+            copy_file(file, target / file.name)
+        return
     if artifact.path.is_dir():
         target.mkdir(exist_ok=True)
         for file in files_below(artifact.path):

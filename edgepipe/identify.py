@@ -13,6 +13,7 @@ from pathlib import Path
 from edgepipe import (
     identify_folder,
     identify_hdf5,
+    identify_openvino,
     identify_other,
     identify_pickle,
     identify_protobuf,
@@ -28,6 +29,7 @@ FAMILIES = (
     identify_zip.recognise,
     identify_tflite.recognise,
     identify_pickle.recognise,
+    identify_openvino.recognise_graph,
 )
 WORDS = {
     Format.KERAS: "a Keras 3 archive",
@@ -57,14 +59,14 @@ SUFFIXES = {
     Format.ONNX: (".onnx",),
     Format.TFLITE: (".tflite", ".lite"),
     Format.TFLITE_QUANTIZED: (".tflite", ".lite"),
-    Format.OPENVINO: (),
-    Format.OPENVINO_QUANTIZED: (),
+    Format.OPENVINO: (".xml",),
+    Format.OPENVINO_QUANTIZED: (".xml",),
     Format.EDGETPU: (".tflite", ".lite"),
     Format.ETHOSU: (".tflite", ".lite"),
 }
 KNOWN = (
     "edgepipe reads Keras (.keras, .h5), SavedModel folders, PyTorch (.pt2, TorchScript), "
-    "ONNX and TFLite."
+    "ONNX, TFLite and OpenVINO's .xml with its .bin."
 )
 
 

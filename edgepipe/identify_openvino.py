@@ -1,4 +1,4 @@
-"""OpenVINO's IR: a folder with an .xml and the .bin that belongs to it, checked by size."""
+"""OpenVINO's IR: an .xml and the .bin that belongs to it, or their folder, checked by size."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import re
 from pathlib import Path
 
 from edgepipe.artifact import Format
-from edgepipe.identify_sample import damaged, unknown
+from edgepipe.identify_sample import Sample, damaged, unknown
 
 KIND = "an OpenVINO model"
 HEAD = 4096
+SLACK = 4096
+"""Bytes behind the last constant that a writer may have filled up with."""
 _CONSTANT = re.compile(rb"<data\b[^>]*>")
 _FEWER_BITS = re.compile(rb'type="FakeQuantize"|<data\b[^>]*element_type="f16"')
 """Integers are simulated by that op, float16 is told by the type of constants."""
+_GRAPH = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*<net\b")
 _PLACE = re.compile(rb'\b(offset|size)="(\d+)"')
 
 
@@ -27,7 +30,18 @@ def recognise(folder: Path) -> Format | None:
             f"a folder with {len(graphs)} OpenVINO models: {', '.join(p.name for p in graphs)}",
             "give a folder with one of them and its .bin.",
         )
-    text = _check_weights(folder, graphs[0])
+    return _checked(folder, graphs[0])
+
+
+def recognise_graph(sample: Sample) -> Format | None:
+    """The .xml itself, given as a file; its .bin lies beside it."""
+    if not _GRAPH.match(sample.head):
+        return None
+    return _checked(sample.path, sample.path)
+
+
+def _checked(given: Path, graph: Path) -> Format:
+    text = _check_weights(given, graph)
     return Format.OPENVINO_QUANTIZED if _FEWER_BITS.search(text) else Format.OPENVINO
 
 
@@ -35,12 +49,21 @@ def is_graph(path: Path) -> bool:
     """Whether an .xml file is the graph of an IR, told by its root."""
     with path.open("rb") as file:
         head = file.read(HEAD)
-    return re.match(rb"\s*(<\?xml[^>]*\?>)?\s*<net\b", head) is not None
+    return _GRAPH.match(head) is not None
 
 
-def graph_of(folder: Path) -> Path:
-    """The .xml of a folder that was recognised."""
-    return next(path for path in sorted(folder.glob("*.xml")) if is_graph(path))
+def graph_of(path: Path) -> Path:
+    """The .xml of a folder that was recognised, or the one that was given itself."""
+    if path.is_file():
+        return path
+    return next(each for each in sorted(path.glob("*.xml")) if is_graph(each))
+
+
+def files_of(path: Path) -> list[Path]:
+    """What belongs to an IR: the graph, and its weights where it has some."""
+    graph = graph_of(path)
+    weights = graph.with_suffix(".bin")
+    return [graph, weights] if weights.is_file() else [graph]
 
 
 def _check_weights(folder: Path, graph: Path) -> bytes:
@@ -61,6 +84,13 @@ def _check_weights(folder: Path, graph: Path) -> bytes:
             KIND,
             f"{graph.name} needs {needed:,} bytes of weights, {weights.name} has {size:,}:"
             " it belongs to another model, or was cut",
+        )
+    if size > needed + SLACK:
+        raise unknown(
+            folder,
+            f"{KIND} whose {graph.name} uses {needed:,} bytes of weights, and {weights.name} has"
+            f" {size:,}: it belongs to another model",
+            "put the .bin beside the .xml that was written with it.",
         )
     return text
 

@@ -146,8 +146,6 @@ def _text(sample: Sample) -> EdgepipeError | None:
 
 
 def _xml(sample: Sample, head: bytes) -> EdgepipeError | None:
-    if b"<net " in head and b"<layers>" in head:
-        return unsupported(sample.path, "an OpenVINO model, which is an end of the road", SOURCE)
     if head.startswith(b"<?xml") or b"<Error>" in head:
         hint = "look into it: a download may have got an error message."
         return unknown(sample.path, "an XML document, not a model", hint)

@@ -55,7 +55,12 @@ def routes_between(source: Format, goal: Format) -> list[Route]:
             f"the model is compiled already ({source}): what a chip runs can't be turned back",
             hint="give the model that it was made of; `edgepipe inspect` shows what it holds.",
         )
-    found = [Route(stages, source) for stages in _walk(source, goal, frozenset())]
+    walked = [Route(stages, source) for stages in _walk(source, goal, frozenset())]
+    found = [
+        route
+        for route in walked
+        if route.direct or not any(stage.shuns_onnx for stage in route.stages)
+    ]
     if not found:
         reachable = ", ".join(sorted({str(stage.target) for stage in catalog.stages()}))
         raise UnsupportedModel(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog, identify, onnx_file
-from edgepipe.artifact import Artifact, Format, Loading, digest_file, digest_path
+from edgepipe.artifact import IR, Artifact, Format, Loading, digest_file, digest_path
 from edgepipe.code_digest import code_digest
 from edgepipe.data import preprocessing
 from edgepipe.dataset import DataSource
 from edgepipe.errors import EdgepipeError, ModelNotFound, OptionError, UnknownName
 from edgepipe.gates import Gates
+from edgepipe.identify_openvino import files_of
 from edgepipe.learning import HELD_OUT, Learning
 from edgepipe.proof import QUANTIZED, Tolerance
 
@@ -296,5 +297,7 @@ def _from_factory(loading: Loading, scratch: Path) -> Artifact:
 
 
 def digest_model(path: Path, format: Format) -> str:
-    """The digest of all that belongs to a model: the files beside an ONNX file too."""
+    """The digest of all that belongs to a model: the files beside an ONNX file or an .xml too."""
+    if format in IR and path.is_file():
+        return hashlib.sha256(" ".join(map(digest_file, files_of(path))).encode()).hexdigest()
     return onnx_file.digest(path) if format is Format.ONNX else digest_path(path)

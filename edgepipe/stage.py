@@ -162,6 +162,8 @@ class Stage(ABC):
     """Raised when the same input and options would give another result."""
     towards: ClassVar[tuple[Format, ...]] = ()
     """Of one that keeps its format: only on routes that end there, and not on a user's own file."""
+    shuns_onnx: ClassVar[bool] = False
+    """Only on routes without ONNX: of those with it, another stage leads to the same."""
     options: ClassVar[type[Options]] = Options
     preload: ClassVar[tuple[str, ...]] = ()
     """Modules worth importing while an earlier stage is still running."""

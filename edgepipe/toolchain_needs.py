@@ -10,7 +10,10 @@ def needed_for(target: str, source: Format | None = None) -> tuple[str, ...]:
     """The toolchains that any route to this target uses, from one format or from all of them."""
     wanted = catalog.target(target)
     goal = wanted.compiled or wanted.format
-    stages = list(catalog.stages())
+    # What leads beside ONNX is worth its frameworks only to who starts right before it.
+    stages = [
+        stage for stage in catalog.stages() if not stage.shuns_onnx or source in stage.sources
+    ]
     starts = set(catalog.RUNNERS) if source is None else {source}
     reached = _closure(starts, [(set(stage.sources), stage.target) for stage in stages])
     leading = _closure(

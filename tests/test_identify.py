@@ -182,7 +182,6 @@ UNSUPPORTED: dict[str, tuple[bytes, str, str]] = {
         "model.save",
     ),
     "model.mlmodel": (proto(1, 5) + proto(2, b"d") + proto(500, b"n"), "a Core ML", "made from"),
-    "model.xml": (b'<?xml version="1.0"?>\n<net name="x"><layers>', "an OpenVINO", "made from"),
     "model.engine": (b"ftrt" + bytes(40), "a TensorRT engine", "made from"),
     "model.gguf": (b"GGUF\x03\0\0\0", "a GGUF file", "made from"),
     "model.pte": (b"\x1c\0\0\0ET12" + bytes(40), "an ExecuTorch program", "made from"),
@@ -192,6 +191,7 @@ UNSUPPORTED: dict[str, tuple[bytes, str, str]] = {
 }
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 400000000\n"
 UNKNOWN: dict[str, tuple[bytes, str, str]] = {
+    "model.xml": (b'<?xml version="1.0"?>\n<net name="x"><layers>', "an OpenVINO", "save it again"),
     "empty.onnx": (b"", "is empty: 0 bytes", "again"),
     "pointer.onnx": (POINTER, "a Git LFS pointer", "git lfs pull"),
     "page.tflite": (b"\n<!DOCTYPE html>\n<html>404", "an HTML page", "login or error page"),

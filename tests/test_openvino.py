@@ -101,6 +101,85 @@ def test_weights_stay_float32(made: Artifact, describe: Describe) -> None:
     assert (made.path / "model.bin").stat().st_size >= 4 * parameters
 
 
+@pytest.fixture(scope="module")
+def tensorflows(build: Build) -> Path:
+    """One model of two inputs and two outputs, as SavedModel and as TFLite."""
+    return build(
+        "keras",
+        """
+import keras, tensorflow as tf
+keras.utils.set_random_seed(0)
+image, more = keras.Input((8, 8, 3), name="zb"), keras.Input((4,), name="aa")
+x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+x = keras.layers.GlobalAveragePooling2D()(x)
+both = keras.layers.Concatenate()([x, more])
+model = keras.Model([image, more], [keras.layers.Dense(5)(x), keras.layers.Dense(2)(both)])
+model.export("saved", verbose=False)
+converter = tf.lite.TFLiteConverter.from_saved_model("saved")
+open("model.tflite", "wb").write(converter.convert())
+""",
+    )
+
+
+@pytest.mark.toolchain("edge", "openvino", "keras")
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("openvino_from_tflite", "model.tflite"), ("openvino_from_saved_model", "saved")],
+)
+def test_openvinos_own_readers_compute_the_same(
+    tensorflows: Path,
+    artifact: MakeArtifact,
+    run_stage: RunStage,
+    infer: Infer,
+    stage: str,
+    name: str,
+) -> None:
+    given = artifact(tensorflows / name)
+    rng = np.random.default_rng(6)
+    feeds = {}
+    pinned = []
+    for port in given.ends().inputs:
+        shape = tuple(size or 1 for size in port.shape or ())
+        pinned.append(f"{port.name}={'x'.join(map(str, shape))}")
+        feeds[port.name] = rng.normal(size=shape).astype(np.float32)
+    given = artifact(tensorflows / name, inputs=tuple(pinned))
+    after = run_stage(stage, given)
+    assert after.format is Format.OPENVINO
+    assert all(port.fixed for port in after.ends().outputs)
+    wanted, received = infer(given, feeds), infer(after, feeds)
+    assert list(wanted) == list(received)
+    assert len(wanted) == 2
+    for output, array in wanted.items():
+        np.testing.assert_allclose(received[output], array, rtol=1e-4, atol=1e-5)
+
+
+def test_an_xml_is_its_model_with_the_bin_beside_it(
+    made: Artifact, tmp_path: Path, artifact: MakeArtifact, infer: Infer
+) -> None:
+    for name in ("first", "second"):  # The folder would be refused: it holds two.
+        for end in (".xml", ".bin"):
+            shutil.copy(made.path / f"model{end}", tmp_path / f"{name}{end}")
+    result = edgepipe.convert(tmp_path / "second.xml", target="openvino", out=tmp_path / "out")
+    assert {path.name for path in result.model.iterdir()} == {"second.xml", "second.bin"}
+    given = artifact(tmp_path / "second.xml")
+    assert edgepipe.inspect(tmp_path / "second.xml").size == edgepipe.inspect(result.model).size
+    np.testing.assert_array_equal(
+        infer(given, FEEDS["conv"])["a"], infer(artifact(result.model), FEEDS["conv"])["a"]
+    )
+    weights = tmp_path / "second.bin"
+    digest = given.digest
+    changed = bytearray(weights.read_bytes())
+    changed[0] ^= 1
+    weights.write_bytes(changed)
+    assert artifact(tmp_path / "second.xml").digest != digest
+    weights.write_bytes(bytes(100_000))
+    with pytest.raises(UnknownFormat, match=r"second\.bin has 100,000: it belongs to another"):
+        identify(tmp_path / "second.xml")
+    weights.unlink()
+    with pytest.raises(UnknownFormat, match=r"second\.bin with its weights is missing"):
+        identify(tmp_path / "second.xml")
+
+
 def test_an_op_that_openvino_lacks_is_named(
     models: Path, artifact: MakeArtifact, run_stage: RunStage
 ) -> None:

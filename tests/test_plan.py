@@ -100,8 +100,13 @@ def test_goal_of_onnx_is_cleaned_too() -> None:
 
 
 def test_openvino_is_reached_through_clean_onnx() -> None:
-    (route,) = routes_between(Format.KERAS, Format.OPENVINO)
+    route, *others = routes_between(Format.KERAS, Format.OPENVINO)
     assert [stage.name for stage in route.stages][1:] == ["onnx_clean", "openvino_from_onnx"]
+    assert all(other.direct for other in others)  # None by ONNX and TFLite both.
+    assert [route.name for route in routes_between(Format.TFLITE, Format.OPENVINO)] == ["openvino"]
+    named = [route.name for route in routes_between(Format.SAVED_MODEL, Format.OPENVINO)]
+    assert named[0] == "tf2onnx+openvino"
+    assert "openvino.tf" in named
     (route,) = routes_between(Format.ONNX, Format.OPENVINO_QUANTIZED)
     assert route.name == "openvino+nncf"
     with pytest.raises(UnsupportedModel, match="is quantized"):

@@ -283,6 +283,7 @@ def test_every_doctor_is_there(path: Path) -> None:
         ("tflite", Format.TFLITE, {"edge"}),
         ("onnx", Format.TORCH_EXPORT, {"torch", "edge"}),
         ("openvino", Format.ONNX, {"edge", "openvino"}),
+        ("openvino", Format.TFLITE, {"edge", "openvino"}),
         ("ethos-u55-256", Format.TFLITE_QUANTIZED, {"edge", "vela"}),
     ],
 )
