@@ -30,6 +30,8 @@ WORTH_DB = 0.3
 """A gain below this is chance."""
 BROKEN_DB, LEAP_DB = 5.0, 3.0
 """Where next to nothing is left of the answers, only a leap is more than chance."""
+FAR_DB = 10.0
+"""More than other rounding ever gained; what it takes is left for wider layers."""
 METHODS: tuple[Literal["percentile", "mse", "entropy"], ...] = ("percentile", "mse", "entropy")
 
 
@@ -155,7 +157,8 @@ def correct_biases(repair: Repair) -> None:
 
 def round_anew(repair: Repair) -> None:
     """Weights of small models are rounded for what their layer gives."""
-    if rounding.small(repair.quantizing.given.path):
+    far = repair.goal_db - repair.best_db > FAR_DB
+    if not far and rounding.small(repair.quantizing.given.path):
         repair.consider("adaptive rounding", replace(repair.options, adaptive_rounding=True))
 
 

@@ -100,12 +100,13 @@ def widen(repair: Repair) -> None:
     best = _fewest(repair, layers)
     if best is None:
         return
-    options = replace(
-        best.applied(repair.options), adaptive_rounding=repair.options.adaptive_rounding
-    )
+    options = best.applied(repair.options)
     wide, floating = len(options.int16_layers), len(options.float_layers)
     words = f"{wide} layers of {len(layers.by_name)} with int16 activations, {floating} in float"
-    repair.consider("int16 or float for some layers", options, words)
+    name = "int16 or float for some layers"
+    rounded = replace(options, adaptive_rounding=repair.options.adaptive_rounding)
+    if rounded == options or repair.late or not repair.consider(name, rounded, words):
+        repair.consider(name, options, words)  # The time may have been too short to round.
     last_try = repair.tries[-1]
     repair.tries[-1] = replace(last_try, before=before, seconds=time.monotonic() - start)
 
