@@ -29,7 +29,7 @@ class EdgetpuLegalise(Stage):
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     towards: ClassVar[tuple[Format, ...]] = (Format.EDGETPU,)
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
     options: ClassVar[type[Options]] = LegaliseOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_litert.interpreter",)
 

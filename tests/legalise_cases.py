@@ -104,6 +104,27 @@ def _deconvolution() -> Model:
     )()  # fmt: skip
 
 
+def _open_deconvolution() -> Model:
+    """As TFLiteConverter leaves a Conv2DTranspose whose batch is open."""
+    weights = _weights("w", (8, 3, 3, 8))
+    x, y = real("x", (1, 12, 12, 8)), real("y", (1, 24, 24, 8), 0.1)
+    x.signature, y.signature = (-1, 12, 12, 8), (-1, 24, 24, 8)
+    shape, batch = Tensor("shape", (4,), "int32"), Tensor("batch", (), "int32")
+    sizes = Tensor("sizes", (4,), "int32")
+    ends = [numbers("begin", [0]), numbers("end", [1]), numbers("strides", [1])]
+    rest = [numbers(f"size{place}", size) for place, size in enumerate((24, 24, 8))]
+    ops = [
+        Op.make("SHAPE", [x], [shape], out_type="int32"),
+        Op.make("STRIDED_SLICE", [shape, *ends], [batch], shrink_axis_mask=1),
+        Op.make("PACK", [batch, *rest], [sizes], values_count=4),
+        Op.make(
+            "TRANSPOSE_CONV", [sizes, weights, x, _bias(weights)], [y],
+            padding="SAME", stride_w=2, stride_h=2,
+        ),
+    ]  # fmt: skip
+    return model_of(ops, [x], [y])
+
+
 def _stack(name: str, join: str) -> Model:
     x = real("x", (1, 4, 4, 8))
     parts = [real(f"p{i}", x.shape) for i in range(3)]
@@ -243,6 +264,7 @@ CASES = (
          "SLICE MAX_POOL_2D", ("strided_slices",)),
     Case("pool_with_relu", one("MAX_POOL_2D", IMAGE, (1, 2, 2, 8), **_POOL), "MAX_POOL_2D RELU",
          ("fused_activations",)),
+    Case("open_deconvolution", _open_deconvolution, "TRANSPOSE_CONV", ("static_shapes",), 1),
     Case("deconvolution_with_relu", _deconvolution, "TRANSPOSE_CONV RELU", ("fused_activations",)),
     Case("groups", _grouped, "SPLIT CONV_2D CONV_2D CONCATENATION", ("grouped_convolutions",)),
     Case("dilated_line", _dilated_line, "CONV_2D", ("line_dilations",)),

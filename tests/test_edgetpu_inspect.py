@@ -106,6 +106,20 @@ def test_tells_which_ops_of_the_source_were_mapped(file: Path, tmp_path: Path) -
         compiled_file.read(file, tmp_path / "other.tflite")
 
 
+def test_a_file_mapped_in_whole_is_not_held_against_another_source(tmp_path: Path) -> None:
+    model = compiled(options(package([{"kind": 0, "parameters": 2048}])))
+    custom = model.main.ops[0]
+    model.main.ops, model.main.outputs = [custom], list(custom.outputs)
+    saving.save(model, tmp_path / "x_edgetpu.tflite")
+    saving.save(source(), tmp_path / "source.tflite")
+    assert compiled_file.read(tmp_path / "x_edgetpu.tflite", tmp_path / "source.tflite").mapped
+    other = conv()
+    other.main.inputs[0].name = "picture"
+    saving.save(other, tmp_path / "other.tflite")
+    with pytest.raises(UnsupportedModel, match="made of another model"):
+        compiled_file.read(tmp_path / "x_edgetpu.tflite", tmp_path / "other.tflite")
+
+
 def test_gates_say_all_that_is_worse() -> None:
     streaming = [{"kind": 0, "parameters": 2048}]
     found = compiled_file.of_model(compiled(options(package(streaming, runtime=14))))

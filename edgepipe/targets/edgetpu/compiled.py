@@ -145,6 +145,10 @@ def _compare(compiled: Graph, source: Graph) -> list[SourceOp]:
         output = op.outputs[0].name if op.outputs else ""
         found.append(SourceOp(index, op.label, output, not here))
     strange = [made[0] for made, count in left.items() if count > 0]
+    # A file that is mapped in whole leaves no op to compare. Ends of a segment are inside.
+    known = {tensor.name for tensor in source.all_tensors()}
+    ends = (*compiled.inputs, *compiled.outputs)
+    strange += [repr(one.name) for one in ends if one.name not in known]
     if strange:
         raise UnsupportedModel(
             f"the compiled file has {', '.join(sorted(set(strange))[:5])} that the source lacks: "

@@ -64,7 +64,8 @@ def legalise(
     with tempfile.TemporaryDirectory(prefix="edgepipe-legalise-") as folder:
         start = Path(folder) / "start.tflite"
         model, notes = _without_float_ends(path, model, start, runner)
-        prover = rewrite.Prover(start, (), runner)
+        plain = _without_customs(run or rewrite.run_plain)
+        prover = rewrite.Prover(start, (), runner, plain)
         model, outcome = prover.apply(model, rewrite.load_rewrites(names))
         notes += outcome.notes
         _prove(prover, model, Path(folder), path)
