@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edgepipe.chip_preflight import preflight
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
+    from edgepipe.several_targets import TargetResults, convert_targets
     from edgepipe.targets.edgetpu.compile_run import compile
     from edgepipe.targets.edgetpu.estimating import estimate
     from edgepipe.targets.edgetpu.fixing import legalise
@@ -21,10 +22,12 @@ __all__ = [
     "EdgepipeError",
     "Inspection",
     "Result",
+    "TargetResults",
     "__version__",
     "calibrate_host",
     "compile",
     "convert",
+    "convert_targets",
     "diagnose",
     "estimate",
     "inspect",
@@ -36,6 +39,8 @@ __all__ = [
 
 _HOMES = {
     "convert": "edgepipe.api",
+    "convert_targets": "edgepipe.several_targets",
+    "TargetResults": "edgepipe.several_targets",
     "estimate": "edgepipe.targets.edgetpu.estimating",
     "calibrate_host": "edgepipe.targets.edgetpu.host_calibration",
     "routes": "edgepipe.api",

@@ -21,7 +21,14 @@ from edgepipe import (
 )
 from edgepipe.artifact import Artifact, Format
 from edgepipe.data.survey import Survey
-from edgepipe.errors import BrokenOutput, EdgepipeError, InputError, NoRouteLeft, StageFailed
+from edgepipe.errors import (
+    BrokenOutput,
+    EdgepipeError,
+    InputError,
+    NoRouteLeft,
+    OptionError,
+    StageFailed,
+)
 from edgepipe.identify import suffix_note
 from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
@@ -74,6 +81,11 @@ def convert(model: str | Path, *, listener: Listener | None = None, **arguments:
 
     Raises a subclass of `edgepipe.EdgepipeError`, the same that the command prints.
     """
+    if isinstance(arguments.get("target"), (list, tuple)):
+        raise OptionError(
+            "convert takes one target, received several",
+            hint="edgepipe.convert_targets(model, [...]) has a result for each.",
+        )
     return run(request_for(model, arguments), listener or Silent())
 
 
@@ -97,8 +109,8 @@ def routes_for(request: Request, format: Format) -> list[Route]:
     return [pick(found, request.route)] if request.route else found
 
 
-def run(request: Request, listener: Listener) -> Result:
-    """The whole of `edgepipe convert`."""
+def run(request: Request, listener: Listener, timed: bool = False) -> Result:
+    """The whole of `edgepipe convert`; `timed` measures the result on this CPU, too."""
     start = time.perf_counter()
     request.check()
     found = routes_for(request, format_of(request))
@@ -130,6 +142,8 @@ def run(request: Request, listener: Listener) -> Result:
         except NoRouteLeft as error:
             _report_failure(account, session, folder, error, time.perf_counter() - start)
             raise
+        if timed and outcome.chosen.trial.latency_ms is None:
+            pipeline.time_on_cpu(session, [outcome.chosen])
         return _deliver(account, session, folder, outcome, start, ahead.lacking)
 
 

@@ -73,7 +73,7 @@ def run(
     if not candidates:
         raise _no_route_left(trials)
     if explore and len(candidates) > 1:
-        _time(session, candidates)
+        time_on_cpu(session, candidates)
     best = min(candidates, key=_merit)
     best.trial.status = "chosen"
     return Outcome(best, tuple(trials))
@@ -264,9 +264,11 @@ def warm_first(session: Session, route: Route) -> None:
         session.warm(stage.toolchain, stage.preload)
 
 
-def _time(session: Session, candidates: Sequence[Candidate]) -> None:
-    """Latency of each result on the CPU, one after the other, to break ties."""
-    samples = session.samples.key(candidates[0].result.ends())
+def time_on_cpu(session: Session, candidates: Sequence[Candidate]) -> None:
+    """Latency of each result on the CPU, one after the other, to break ties or to be told."""
+    # The user's samples are of the source's types, and runners store what a result takes.
+    ends = candidates[0].artifacts[0].ends()
+    samples = session.samples.key(ends)
     for candidate in candidates:
         result = compiled_proof.runnable(session, candidate.artifacts)
         try:
@@ -275,7 +277,7 @@ def _time(session: Session, candidates: Sequence[Candidate]) -> None:
                 "edgepipe.work:latency",
                 session.log(f"latency-{candidate.route.name}"),
                 artifact=result.to_json(),
-                feeds=str(making.feeds_file(session, result.ends(), samples)),
+                feeds=str(making.feeds_file(session, ends, samples)),
                 repeats=LATENCY_REPEATS,
                 threads=1,
             )

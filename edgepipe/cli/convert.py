@@ -149,9 +149,17 @@ target_option = click.option(
 )  # fmt: skip
 
 
+targets_option = click.option(
+    "--target", "targets", multiple=True, metavar="NAME",
+    help="tflite (the default), onnx, openvino, edgetpu or an Ethos-U, as ethos-u55-256."
+    " Again for more: each gets a folder below -o, and the exit code is the worst by"
+    " 1, 2, 4, 5, 3.",
+)  # fmt: skip
+
+
 @click.command()
 @model_options
-@target_option
+@targets_option
 @precision_option
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="FOLDER",
@@ -178,11 +186,15 @@ def convert(context: click.Context, /, **flags: Any) -> None:
     dry_run, as_json = flags.pop("dry_run"), flags.pop("as_json")
     quiet, verbose = flags.pop("quiet"), flags.pop("verbose")
     set_colours(context, flags.pop("color"))
+    targets = flags.pop("targets")
+    if len(targets) == 1:
+        flags["target"] = targets[0]
     model, arguments = read_flags(flags)
     if dry_run:
-        from edgepipe.cli.plan import show_plan
-
-        show_plan(model, arguments, as_json)
+        _plan(model, arguments, targets, as_json)
+        return
+    if len(targets) > 1:
+        _convert_targets(model, arguments, targets, as_json, quiet, verbose)
         return
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
         result = api.convert(model, listener=progress, **arguments)
@@ -190,6 +202,40 @@ def convert(context: click.Context, /, **flags: Any) -> None:
         click.echo(json.dumps(result.report, indent=2))
     elif not quiet:
         _show(result)
+
+
+def _plan(model: str, arguments: dict[str, Any], targets: tuple[str, ...], as_json: bool) -> None:
+    from edgepipe.cli.plan import show_plan
+
+    if len(targets) < 2:
+        show_plan(model, arguments, as_json)
+        return
+    if as_json:
+        raise OptionError("--dry-run --json takes one --target, received several")
+    for name in targets:
+        click.secho(f"target {name}", bold=True)
+        show_plan(model, {**arguments, "target": name}, as_json)
+
+
+def _convert_targets(
+    model: str,
+    arguments: dict[str, Any],
+    targets: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    from edgepipe import several_targets
+    from edgepipe.cli import target_table
+
+    with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
+        found = several_targets.convert_targets(model, targets, listener=progress, **arguments)
+    if as_json and not found.errors:
+        click.echo(json.dumps(found.report, indent=2))
+    elif not quiet and not as_json:
+        target_table.show(found.rows)
+        click.echo(f"  {found.report_path}")
+    found.check()
 
 
 def set_colours(context: click.Context, wanted: bool | None) -> None:

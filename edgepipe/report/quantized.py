@@ -8,7 +8,7 @@ from typing import Any
 
 def summary(report: Mapping[str, Any]) -> list[str]:
     """Nothing for a float result."""
-    proof = _proof_of(report)
+    proof = proof_of(report)
     if proof is None:
         return []
     calibration = str(report["request"].get("calibration", ""))
@@ -30,7 +30,8 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _proof_of(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def proof_of(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Against the float model; None where nothing quantized was run."""
     chosen = next((one for one in report["routes"] if one["status"] == "chosen"), None)
     steps = [one for one in chosen["steps"] if one["status"] != "left-out"] if chosen else []
     proofs = [step["proof"] for step in steps if step["proof"]]
