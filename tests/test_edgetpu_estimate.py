@@ -181,6 +181,14 @@ def test_a_host_is_calibrated_from_measurements(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("latency", ["nan", "inf", "-4", "0"])
+def test_latencies_that_are_none_are_refused(latency: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, row(2))
+    (tmp_path / "measured.csv").write_text(f"{path.name},{latency}\n")
+    words = ["calibrate-host", str(tmp_path / "measured.csv"), "-o", str(tmp_path / "mine.toml")]
+    assert run(words) == 2
+
+
 def test_wrong_questions_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, row(2))
     with pytest.raises(UnknownName, match="usb4"):

@@ -27,7 +27,7 @@ def calibrate_host(measured: Mapping[str | Path, float], base: str = "usb3") -> 
     stream, and three or more are given, streaming apart as well. Each factor is from 0.1 to 10.
     """
     known = host_profile.load(base)
-    if not measured or min(measured.values()) <= 0:
+    if not measured or not all(0 < one < np.inf for one in measured.values()):
         raise OptionError("latencies in milliseconds above 0 were expected")
     found = [estimating.estimate(path, host=base).models[0] for path in measured]
     times = np.array(list(measured.values()))
