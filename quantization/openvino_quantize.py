@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -39,6 +41,14 @@ class OpenvinoQuantizeOptions(Options):
     fast_bias_correction: bool = option(True, "The fast correction of biases, or the exact one.")
     float_layers: tuple[str, ...] = option((), "Patterns of names of ops that stay in float.")
     float_types: tuple[str, ...] = option((), "Types of ops that stay in float.")
+    repair: Literal["auto", "off"] = option(
+        "auto", "auto leaves the noisiest ops in float where int8 loses more than the limit."
+    )
+    limit_db: float = option(20.0, "What a repair aims at, in decibels.")
+    repair_seconds: float = option(240.0, "Longest time for a repair.")
+    max_drop: float | None = option(
+        None, "With labels: the most accuracy lost, as a share, by NNCF's accuracy control."
+    )
 
 
 class OpenvinoQuantize(Stage):
@@ -49,7 +59,7 @@ class OpenvinoQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.OPENVINO,)
     target: ClassVar[Format] = Format.OPENVINO_QUANTIZED
     toolchain: ClassVar[str] = "openvino"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     options: ClassVar[type[Options]] = OpenvinoQuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
@@ -62,6 +72,8 @@ class OpenvinoQuantize(Stage):
             raise OptionError(
                 f"smooth_quant takes a number from 0 to 1, or -1 for none, received {alpha:g}"
             )
+        if options.max_drop is not None and not 0 <= options.max_drop <= 1:
+            raise OptionError(f"max_drop takes a share from 0 to 1, received {options.max_drop:g}")
 
     def run(self, artifact: Artifact, options: OpenvinoQuantizeOptions, workdir: Path) -> Product:
         return self.run_on(artifact, options, workdir, None)
@@ -94,6 +106,8 @@ class OpenvinoQuantize(Stage):
 def _quantized(
     model: Any, artifact: Artifact, options: OpenvinoQuantizeOptions, data: Samples
 ) -> tuple[Any, list[str]]:
+    from . import openvino_accuracy, openvino_repair  # They need numpy, which a plan has no use for.
+
     nncf = importlib.import_module("nncf")
     ports = artifact.ends().inputs
 
@@ -103,43 +117,92 @@ def _quantized(
     attention = options.model_type == "transformer" or (
         options.model_type == "auto" and has_attention(model)
     )
-    presets = {
-        "auto": None,
-        "performance": nncf.QuantizationPreset.PERFORMANCE,
-        "mixed": nncf.QuantizationPreset.MIXED,
-    }
-    advanced = nncf.AdvancedQuantizationParameters()
-    if options.smooth_quant is not None:
-        advanced.smooth_quant_alphas = nncf.AdvancedSmoothQuantParameters(
-            matmul=options.smooth_quant
-        )
+    notes = [f"calibrated on {len(data)} samples (NNCF)", *data.problems[:3]]
+    dataset = nncf.Dataset(data, in_file)
     try:
-        made = nncf.quantize(
-            model,
-            nncf.Dataset(data, in_file),
-            preset=presets[options.preset],
-            target_device=nncf.TargetDevice[options.device],
-            subset_size=len(data),
-            fast_bias_correction=options.fast_bias_correction,
-            model_type=nncf.ModelType.TRANSFORMER if attention else None,
-            ignored_scope=nncf.IgnoredScope(
-                patterns=list(options.float_layers), types=list(options.float_types)
-            ),
-            advanced_parameters=advanced,
-        )
+        if options.max_drop is not None:
+            samples = openvino_accuracy.labelled(data)
+            how = _parameters(nncf, options, attention, (), options.preset)
+            made, said = openvino_accuracy.quantize(
+                model,
+                dataset,
+                samples,
+                openvino_accuracy.Accuracy(artifact, in_file),
+                options.max_drop,
+                subset_size=len(data),
+                **how,
+            )
+            notes += said
+        else:
+
+            def make(spared: tuple[str, ...], preset: str) -> Any:
+                how = _parameters(nncf, options, attention, spared, preset)
+                return nncf.quantize(model, dataset, subset_size=len(data), **how)
+
+            made = make((), options.preset)
+            if options.repair == "auto" and _is_quantized(made):
+                repair = openvino_repair.OpenvinoRepair(
+                    model,
+                    made,
+                    make,
+                    [in_file(each) for each in itertools.islice(data, openvino_repair.SAMPLES)],
+                    options.limit_db + openvino_repair.MARGIN_DB,
+                    time.monotonic() + options.repair_seconds,
+                    options.preset,
+                )
+                repair.run()
+                made = repair.best
+                notes += repair.notes
+                if repair.spared:
+                    notes.append(f"left in float: {', '.join(repair.spared)}")
     except (nncf.ValidationError, nncf.InternalError, RuntimeError) as error:
         raise StageFailed(f"NNCF {nncf.__version__} can't quantize it: {error}") from error
-    if all(node.get_type_name() != "FakeQuantize" for node in made.get_ordered_ops()):
+    if not _is_quantized(made):
         raise StageFailed(
             "nothing was quantized: the model has no op that NNCF makes integers of,"
             " or float_layers and float_types spare them all"
         )
-    notes = [f"calibrated on {len(data)} samples (NNCF)", *data.problems[:3]]
     if attention:
         notes.append("quantized as a transformer")
     if data.source.random:
         notes.append("random calibration: figures mean nothing for your data")
     return made, notes
+
+
+def _parameters(
+    nncf: Any,
+    options: OpenvinoQuantizeOptions,
+    attention: bool,
+    spared: tuple[str, ...],
+    preset: str,
+) -> dict[str, Any]:
+    """What NNCF is told, but for the data."""
+    advanced = nncf.AdvancedQuantizationParameters()
+    if options.smooth_quant is not None:
+        advanced.smooth_quant_alphas = nncf.AdvancedSmoothQuantParameters(
+            matmul=options.smooth_quant
+        )
+    presets = {
+        "auto": None,
+        "performance": nncf.QuantizationPreset.PERFORMANCE,
+        "mixed": nncf.QuantizationPreset.MIXED,
+    }
+    return {
+        "preset": presets[preset],
+        "target_device": nncf.TargetDevice[options.device],
+        "fast_bias_correction": options.fast_bias_correction,
+        "model_type": nncf.ModelType.TRANSFORMER if attention else None,
+        "ignored_scope": nncf.IgnoredScope(
+            names=list(spared),
+            patterns=list(options.float_layers),
+            types=list(options.float_types),
+        ),
+        "advanced_parameters": advanced,
+    }
+
+
+def _is_quantized(model: Any) -> bool:
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ordered_ops())
 
 
 def has_attention(model: Any) -> bool:

@@ -304,6 +304,77 @@ def test_layers_stay_in_float_by_type(quantized_text: Callable[..., str]) -> Non
         quantized_text(float_types="MatMul")
 
 
+@pytest.fixture(scope="module")
+def chain(build: Build) -> Path:
+    """Eight products with a tanh between, and samples."""
+    return build(
+        "edge",
+        MODELS.partition('save("heads')[0]
+        + """
+nodes = [n("MatMul", ["x", "m0"], ["p0"])]
+for i in range(1, 8):
+    nodes += [n("Tanh", [f"p{i - 1}"], [f"t{i}"]), n("MatMul", [f"t{i}", f"m{i}"], [f"p{i}"])]
+save("chain.onnx", nodes, [value("x", [4, 16])], [value("p7", [4, 16])],
+     [array(f"m{i}", floats(16, 16) / 3) for i in range(8)])
+np.savez("chain.npz", x=floats(40, 4, 16))
+""",
+    )
+
+
+def quantized_chain(
+    chain: Path,
+    artifact: MakeArtifact,
+    session: Session,
+    run_stage: RunStage,
+    infer: Infer,
+    **options: Any,
+) -> tuple[float, str]:
+    """Decibels of one batch, and the graph."""
+    given = run_stage("openvino_from_onnx", artifact(chain / "chain.onnx"))
+    before = session.learning
+    session.learning = Learning.of(DataSource.of(chain / "chain.npz"), None, 0.2)
+    try:
+        made = run_stage("openvino_quantize", given, smooth_quant="-1", **options)
+    finally:
+        session.learning = before
+    feeds = {"x": np.load(chain / "chain.npz")["x"][-1]}
+    wanted, received = infer(given, feeds)["p7"], infer(made, feeds)["p7"]
+    noise = float(np.square(wanted - received).sum())
+    return 10 * np.log10(float(np.square(wanted).sum()) / noise), (
+        made.path / "model.xml"
+    ).read_text()
+
+
+def test_what_int8_loses_too_much_of_is_left_in_float(
+    chain: Path, artifact: MakeArtifact, session: Session, run_stage: RunStage, infer: Infer
+) -> None:
+    around = (chain, artifact, session, run_stage, infer)
+    plain, text = quantized_chain(*around, repair="off")
+    limit = str(round(plain + 2))
+    repaired, spared = quantized_chain(*around, repair="auto", limit_db=limit)
+    assert repaired > plain + 1
+    count = 'type="FakeQuantize"'
+    assert 0 < spared.count(count) < text.count(count)
+
+
+@pytest.mark.toolchain("edge", "openvino", "keras")
+def test_accuracy_control_keeps_what_it_promises(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[1] / "examples" / "digits_keras"
+    said: dict[str, Any] = {
+        "target": "openvino",
+        "precision": "int8",
+        "options": {"openvino_quantize": {"max_drop": "0.01"}},
+        "out": tmp_path,
+    }
+    data = examples / "held_out.npz"
+    result = edgepipe.convert(examples / "digits.h5", calibration=data, **said)
+    notes = [note for step in result.report["routes"][0]["steps"] for note in step["notes"]]
+    assert any("kept its promise of 1.00%" in note for note in notes)
+    blind = examples / "calibration.npz"
+    with pytest.raises(EdgepipeError, match="needs calibration samples with labels"):
+        edgepipe.convert(examples / "digits.h5", calibration=blind, **said)
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -311,7 +382,7 @@ def test_layers_stay_in_float_by_type(quantized_text: Callable[..., str]) -> Non
         ({"precision": "int16x8"}, "unknown precision for target openvino"),
         ({"precision": "float16", "io": "int8"}, "openvino_quantize.io"),
         ({"precision": "float16", "calibration_method": "mse"}, "--calibration-method does not"),
-        ({"precision": "float16", "repair": "always"}, "--repair does not exist"),
+        ({"precision": "float16", "repair": "always"}, "openvino_quantize.repair"),
     ],
 )
 def test_what_openvino_has_not_is_refused_at_once(

@@ -1,0 +1,181 @@
+"""Leaves in float those layers of an int8 IR that add the most noise, as few as the limit takes."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Feeds = Mapping[str, Any]
+Make = Callable[[tuple[str, ...], str], Any]
+"""Names of ops that stay in float, and the preset -> the quantized model."""
+MARGIN_DB = 1.0
+"""Held-out samples may lose a little more than those that a repair was chosen on."""
+WORTH_DB = 0.3
+"""A gain below this is chance."""
+SAMPLES = 16
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+PRODUCTS = (
+    "MatMul",
+    "Convolution",
+    "GroupConvolution",
+    "ConvolutionBackpropData",
+    "GroupConvolutionBackpropData",
+)
+MOST = 2
+"""One over the share of layers that may become float: with more of them, int8 is no gain."""
+
+
+@dataclass
+class OpenvinoRepair:
+    """The tries so far; `best` is the model to save."""
+
+    given: Any
+    best: Any
+    make: Make
+    feeds: Sequence[Feeds]
+    goal_db: float
+    deadline: float
+    preset: str
+    spared: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        self.wanted = list(_run(self.given, self.feeds))
+        self.best_db = self._judge(self.best)
+        if self.best_db >= self.goal_db:
+            return
+        if self.preset == "auto" and self._in_time():
+            self._try_mixed()
+        if self.best_db < self.goal_db and self._in_time():
+            self._spare_all_but_products()
+        if self.best_db < self.goal_db and self._in_time():
+            self._spare_layers()
+
+    def _in_time(self) -> bool:
+        return time.monotonic() < self.deadline
+
+    def _judge(self, model: Any) -> float:
+        """Decibels of the worst output, over all samples together."""
+        noise = np.zeros(len(self.wanted[0]))
+        signal = np.zeros(len(self.wanted[0]))
+        for wanted, received in zip(self.wanted, _run(model, self.feeds), strict=True):
+            for place, (a, b) in enumerate(zip(wanted, received, strict=True)):
+                if a.dtype.kind == "f":
+                    signal[place] += float(np.sum(np.square(a, dtype=np.float64)))
+                    noise[place] += float(np.sum(np.square(a.astype(np.float64) - b)))
+        decibels = 10 * np.log10((signal + 1e-30) / (noise + 1e-30))
+        return float(decibels[signal > 0].min(initial=300.0))
+
+    def _try_mixed(self) -> None:
+        start, before = time.monotonic(), self.best_db
+        made = self.make((), "mixed")
+        db = self._judge(made)
+        kept = db >= before + WORTH_DB
+        if kept:
+            self.best, self.best_db, self.preset = made, db, "mixed"
+        self._note("asymmetric activations", before, db, start, kept)
+
+    def _spare_all_but_products(self) -> None:
+        """Sums and normalisations cost little time in float, and carry the outliers of all."""
+        start, before = time.monotonic(), self.best_db
+        kinds = {node.get_friendly_name(): node.get_type_name() for node in self.given.get_ops()}
+        ranked = noisiest(self.given, self.best, self.feeds)
+        names = [name for name in ranked if kinds[name] not in PRODUCTS]
+        if not names or len(names) == len(ranked):
+            return
+        self._spare(names)
+        words = f"{len(names)} ops that are no products in float"
+        self._note(words, before, self.best_db, start, bool(self.spared))
+
+    def _spare_layers(self) -> None:
+        """Twice as many until it is enough, then halfway back: each try calibrates anew."""
+        start, before = time.monotonic(), self.best_db
+        base = self.spared
+        found = noisiest(self.given, self.best, self.feeds)
+        ranked = [name for name in found if name not in base]
+        most = len(ranked) // MOST
+        failed, enough, count = 0, 0, max(1, len(ranked) // 32)
+        while not enough and failed < most and self._in_time():
+            count = min(count, most)
+            if self._spare((*base, *ranked[:count])):
+                enough = count
+            else:
+                failed, count = count, 2 * count
+        while enough - failed > 1 and self._in_time():
+            count = (failed + enough) // 2
+            if self._spare((*base, *ranked[:count])):
+                enough = count
+            else:
+                failed = count
+        more = len(self.spared) - len(base)
+        words = f"the noisiest {more or failed} of {len(ranked)} quantized ops in float"
+        self._note(words, before, self.best_db, start, more > 0)
+
+    def _spare(self, names: Sequence[str]) -> bool:
+        """Whether that is enough. What is enough with fewer ops is better than what was before."""
+        made = self.make(tuple(names), self.preset)
+        db = self._judge(made)
+        if db >= self.goal_db or db >= self.best_db + WORTH_DB:
+            self.best, self.best_db, self.spared = made, db, tuple(names)
+        return db >= self.goal_db
+
+    def _note(self, name: str, before: float, after: float, start: float, kept: bool) -> None:
+        self.notes.append(
+            f"repair, {name}: {before:.1f} to {after:.1f} dB in {time.monotonic() - start:.1f} s,"
+            f" {'kept' if kept else 'not kept'}"
+        )
+
+
+def noisiest(given: Any, quantized: Any, feeds: Sequence[Feeds]) -> list[str]:
+    """Names of the ops that take quantized values, by what each adds to the noise it is given."""
+    known = {
+        node.get_friendly_name()
+        for node in given.get_ordered_ops()
+        if node.get_type_name() not in ("Constant", "Result")
+        and node.get_output_size() == 1
+        and node.get_output_element_type(0).is_real()
+    }
+    sources: dict[str, list[str]] = {}
+    for node in quantized.get_ordered_ops():
+        name = node.get_friendly_name()
+        makers = [value.get_node() for value in node.input_values()]
+        quantizers = [maker for maker in makers if maker.get_type_name() == "FakeQuantize"]
+        if name in known and quantizers and node.get_type_name() != "FakeQuantize":
+            before = [each.input_value(0).get_node().get_friendly_name() for each in quantizers]
+            sources[name] = [each for each in before if each in known]
+    watched = sorted({*sources, *(each for names in sources.values() for each in names)})
+    noise = dict.fromkeys(watched, 0.0)
+    signal = dict.fromkeys(watched, 1e-30)
+    pairs = (_run(model, feeds, watched) for model in (given, quantized))
+    for wanted, received in zip(*pairs, strict=True):
+        for name, a, b in zip(watched, wanted[-len(watched) :], received[-len(watched) :],
+                              strict=True):  # fmt: skip
+            signal[name] += float(np.sum(np.square(a, dtype=np.float64)))
+            noise[name] += float(np.sum(np.square(a.astype(np.float64) - b)))
+    share = {name: noise[name] / signal[name] for name in watched}
+    added = {
+        name: share[name] - max((share[each] for each in names), default=0.0)
+        for name, names in sources.items()
+    }
+    return sorted(added, key=lambda name: -added[name])
+
+
+def _run(model: Any, feeds: Sequence[Feeds], watched: Sequence[str] = ()) -> Any:
+    """The outputs of each sample, and behind them what the watched ops give."""
+    openvino = importlib.import_module("openvino")
+    if watched:
+        model = model.clone()
+        by_name = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+        # By `add_outputs` an op that makes an output already would get no second one.
+        more = [openvino.opset13.result(by_name[name].output(0)) for name in watched]
+        model.add_results(more)
+    compiled = openvino.Core().compile_model(model, "CPU", EXACT)
+    request = compiled.create_infer_request()
+    for each in feeds:
+        request.infer(dict(each))
+        yield [tensor.data.copy() for tensor in request.output_tensors]
