@@ -106,7 +106,8 @@ class OpenvinoQuantize(Stage):
 def _quantized(
     model: Any, artifact: Artifact, options: OpenvinoQuantizeOptions, data: Samples
 ) -> tuple[Any, list[str]]:
-    from . import openvino_accuracy, openvino_repair  # They need numpy, which a plan has no use for.
+    # Here, for they need numpy, which laying out a plan has no use for.
+    from . import openvino_accuracy, openvino_repair
 
     nncf = importlib.import_module("nncf")
     ports = artifact.ends().inputs
