@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from edgepipe.artifact import Port, Signature
+from edgepipe.data.fitting import check_kind
+from edgepipe.data.preprocessing import Steps
 from edgepipe.dataset import DataSource
 from edgepipe.errors import SamplesError
 from edgepipe.inputs import DTYPES
@@ -269,3 +271,10 @@ def test_key_is_that_of_the_given_layout() -> None:
 def test_words_name_the_source(npz: Path) -> None:
     assert given(npz).words() == str(npz)
     assert "seed 7" in SampleSource(seed=7).words()
+
+
+@pytest.mark.parametrize(("dtype", "scaled"), [("int8", True), ("int64", False)])
+def test_reals_for_integers_are_told_how_to_be_quantized(dtype: str, scaled: bool) -> None:
+    with pytest.raises(SamplesError) as caught:
+        check_kind(np.dtype("float32"), Port("x", (1, 3), dtype), "x.npz", Steps())
+    assert ("round(x / scale + zero point)" in caught.value.hint) == scaled

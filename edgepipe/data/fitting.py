@@ -104,10 +104,12 @@ def check_kind(dtype: Any, port: Port, where: str, steps: Steps) -> None:
 
     wanted = np.dtype(port.dtype)
     lost = dtype.kind == "f" and wanted.kind in "iub" and not steps.changes_values
+    small = lost and wanted.itemsize <= 2  # A quantized input more likely than an index.
     if dtype.kind not in "biuf" or lost:
         raise SamplesError(
             f"{where}: {port.name!r} is {dtype}, the model takes {port.dtype}",
-            hint=f"save it as numpy.{wanted.name}: array.astype({wanted.name!r}).",
+            hint=f"save it as numpy.{wanted.name}: array.astype({wanted.name!r})"
+            + ("; of real values, round(x / scale + zero point)." if small else "."),
         )
     if steps.dtype and np.dtype(steps.dtype) != wanted:
         raise SamplesError(
