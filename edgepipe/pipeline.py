@@ -305,9 +305,12 @@ def _no_route_left(trials: Sequence[Trial]) -> NoRouteLeft:
     last = next((step.log for trial in reversed(tried) for step in trial.steps[::-1]), "")
     missed = [trial for trial in tried if trial.missed_limit]
     kind = BelowLimit if missed else NoRouteLeft
+    hints = [f"what the tools printed last is in {last}"] if last else []
+    if missed:
+        hints.insert(0, "`edgepipe diagnose` says which layers cost it and why")
     error = kind(
         f"every route failed ({len(tried)} tried):\n{story}",
-        hint=f"what the tools printed last is in {last}" if last else "",
+        hint="; ".join(hints),
         trials=[trial.to_json() for trial in trials],
     )
     error.made = next((trial.made for trial in trials if trial.made), ())

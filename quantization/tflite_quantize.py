@@ -92,7 +92,7 @@ class TfliteQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     target: ClassVar[Format] = Format.TFLITE_QUANTIZED
     toolchain: ClassVar[str] = "edge"
-    revision: ClassVar[int] = 28
+    revision: ClassVar[int] = 29
     options: ClassVar[type[Options]] = QuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_quantizer.quantizer",)
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from rewrite_cases import CASES, Case
-from tflite_models import Maker, chain, floats, ints
+from tflite_models import Maker, chain, floats, ints, model_of
 
 import edgepipe
 from edgepipe.errors import BrokenOutput
 from edgepipe.tflite import loading, saving
-from edgepipe.tflite.graph import Model, Tensor
+from edgepipe.tflite.graph import Model, Op, Tensor
 from edgepipe.tflite.rewrite import (
     REWRITES,
     Feeds,
@@ -401,6 +401,13 @@ def test_only_a_product_with_0_becomes_a_constant(factor: int, left: list[str]) 
     product.dtype, real.dtype = "int32", "float32"
     m.op("ADD", real, Tensor("y", (1, 8)))
     assert rewritten(m.model(), "zero_products") == left
+
+
+def test_a_look_up_in_a_table_gathers_its_rows() -> None:
+    ids, rows = Tensor("ids", (3,), "int32"), Tensor("rows", (3, 4))
+    table = Tensor.constant("table", np.arange(20, dtype=np.float32).reshape(5, 4))
+    model = model_of([Op.make("EMBEDDING_LOOKUP", [ids, table], [rows])], [ids], [rows])
+    assert rewritten(model, "embeddings") == ["GATHER"]
 
 
 def test_every_rewrite_is_listed_and_says_what_it_does() -> None:

@@ -42,8 +42,8 @@ TRIES = 40
 """Candidates of one rewrite that are run; what is left after them stays as it was."""
 
 REWRITES = (
-    "static_shapes", "comparisons", "activations", "softmax", "masks", "padding", "division",
-    "zero_products", "neutral", "constant_matmul", "depthwise", "normalization", "affine",
+    "static_shapes", "comparisons", "embeddings", "activations", "softmax", "masks", "padding",
+    "division", "zero_products", "neutral", "constant_matmul", "depthwise", "normalization", "affine",
     "integer_forms", "channel_constants", "transposes", "reshapes",
 )  # fmt: skip
 """Modules in `edgepipe.tflite.rewrites`, or with dots, in the order in which they are applied."""

@@ -24,7 +24,8 @@ def _ours(*names: str) -> tuple[str, ...]:
 
 
 FLOAT = (
-    "static_shapes", "comparisons", "activations", *_ours("hard_swish", "gelu"), "softmax", "masks",
+    "static_shapes", "comparisons", "embeddings", "activations", *_ours("hard_swish", "gelu"),
+    "softmax", "masks",
     *_ours("upsampling", "gathers", "single_pixels", "large_means", "pooled_transposes",
            "stacked_sums", "strided_slices"),
     "padding", *_ours("mirror_padding"), "division", "zero_products", "neutral",
