@@ -43,8 +43,8 @@ TRIES = 40
 
 REWRITES = (
     "static_shapes", "comparisons", "embeddings", "activations", "softmax", "masks", "padding",
-    "division", "zero_products", "neutral", "constant_matmul", "depthwise", "normalization", "affine",
-    "integer_forms", "channel_constants", "transposes", "reshapes",
+    "division", "zero_products", "neutral", "constant_matmul", "depthwise", "normalization",
+    "affine", "integer_forms", "channel_constants", "transposes", "reshapes",
 )  # fmt: skip
 """Modules in `edgepipe.tflite.rewrites`, or with dots, in the order in which they are applied."""
 
