@@ -328,6 +328,10 @@ def test_an_interrupt_stops_everything_at_once(
     assert "\ninterrupted\n" in said
     assert "✗" not in said, "an interrupt is no failure of a step"
     assert not (tmp_path / "out").exists()
+    # A worker that was only just started ends itself, as soon as its Python runs.
+    deadline = time.monotonic() + 10
+    while _children_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert not _children_of(process.pid)
 
 
