@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from edgetpu_files import GOLDEN
 
 from edgepipe.tflite import loading, saving
 
@@ -129,10 +130,10 @@ def test_converted_models_compute_the_same_to_the_bit(
 def test_further_files_compute_the_same_to_the_bit(
     toolchain: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    folder = os.environ.get("EDGEPIPE_TFLITE_SAMPLES")
-    if not folder:
-        pytest.skip("set EDGEPIPE_TFLITE_SAMPLES to a folder with TFLite files")
-    files = sorted(Path(folder).rglob("*.tflite"))
-    assert files
+    folder = Path(os.environ.get("EDGEPIPE_TFLITE_SAMPLES", GOLDEN / "pairs"))
+    files = sorted(folder.rglob("*.tflite"))
+    if not files:
+        pytest.skip("no real files here; EDGEPIPE_TFLITE_SAMPLES names a folder with some")
     same = compare(toolchain("edge"), files, tmp_path)
+    assert len(same) >= len(files) // 3, "too few of them run here to say anything"
     assert all(same.values()), [path for path, equal in same.items() if not equal]
