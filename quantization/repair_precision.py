@@ -143,7 +143,7 @@ def _fewest(repair: Repair, layers: Layers) -> Levels | None:
         repair_regions.shortest(
             list(layers.by_name), lambda names: search.look(Levels(floating=names))
         )
-        if search.reached is None:
+        if search.reached is None and not repair.late:
             noise = _attributed(repair, base.applied(repair.options), originals)
             search.bisect(noise, base, floating=True)
     if search.reached is not None:

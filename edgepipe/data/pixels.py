@@ -18,8 +18,6 @@ from edgepipe.inputs import shape_words
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-IMAGE_AXES = (3, 4)
-
 
 class ImageReader(FilesReader):
     suffixes = IMAGES
