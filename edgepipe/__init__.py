@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edgepipe.targets.edgetpu.estimating import estimate
     from edgepipe.targets.edgetpu.fixing import legalise
     from edgepipe.targets.edgetpu.host_calibration import calibrate_host
+    from edgepipe.targets.openvino.devices import devices as openvino_devices
+    from edgepipe.targets.openvino.profiling import profile as openvino_profile
 
 __all__ = [
     "Diagnosis",
@@ -32,6 +34,8 @@ __all__ = [
     "estimate",
     "inspect",
     "legalise",
+    "openvino_devices",
+    "openvino_profile",
     "preflight",
     "routes",
     "survey",
@@ -46,6 +50,8 @@ _HOMES = {
     "routes": "edgepipe.api",
     "inspect": "edgepipe.api",
     "legalise": "edgepipe.targets.edgetpu.fixing",
+    "openvino_devices": "edgepipe.targets.openvino.devices:devices",
+    "openvino_profile": "edgepipe.targets.openvino.profiling:profile",
     "preflight": "edgepipe.chip_preflight",
     "compile": "edgepipe.targets.edgetpu.compile_run",
     "survey": "edgepipe.api",
@@ -63,4 +69,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'edgepipe' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, inner = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), inner or name)

@@ -17,6 +17,7 @@ EdgepipeError
 │   ├── ToolchainMissing        not installed; carries the command that installs it
 │   ├── ToolchainFailed         its installation failed
 │   ├── ToolMissing             a program that edgepipe drives and never installs
+│   ├── DeviceMissing           no such device in this machine, or no driver for it
 │   └── DiskFull                no space left
 ├── StageError               4  a stage failed on every route
 │   ├── StageFailed             the tool raised
@@ -137,6 +138,10 @@ class ToolchainFailed(MissingError):
 
 
 class ToolMissing(MissingError):
+    pass
+
+
+class DeviceMissing(MissingError):
     pass
 
 

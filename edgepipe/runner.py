@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgepipe.artifact import Artifact, Format, Port, Signature
+from edgepipe.stage import Options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,12 +64,21 @@ class Runner(ABC):
     """Whether `describe` gets by with the core alone, so that no worker is needed for it."""
     preload: ClassVar[tuple[str, ...]] = ()
     """Modules worth importing while an earlier step is still running."""
+    options: ClassVar[type[Options]] = Options
+    """Its settings, with their types; most have none."""
 
-    def __init__(self, artifact: Artifact, threads: int = 0, device: str = "") -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        threads: int = 0,
+        device: str = "",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """`threads` of 0 leaves the number to the runtime; `device` is for those that have some."""
-        del device
         self.artifact = artifact
         self.threads = threads
+        self.device = device
+        self.settings: Any = self.options.from_settings(dict(settings or {}), type(self).__name__)
 
     def __enter__(self) -> Runner:
         self.load()

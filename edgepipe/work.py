@@ -50,8 +50,7 @@ def infer(
 
     subject = Artifact.from_json(artifact)
     found: list[Tensors] = []
-    on = {"device": device} if device else {}
-    with catalog.runner(subject.format)(subject, threads, **on) as runner:
+    with catalog.runner(subject.format)(subject, threads, device) as runner:
         for sample in tensors.read(Path(feeds)):
             found.append(runner.infer(sample))
     tensors.write(Path(outputs), found)

@@ -25,6 +25,7 @@ COMMANDS = {
     "calibrate-host": "Make a host's profile for estimate from latencies that were measured.",
     "data": "Show what of some data a model would be fed.",
     "diagnose": "Say which layers of the int8 model cost the accuracy, and why.",
+    "openvino": "List OpenVINO's devices here, and time a model on one, layer by layer.",
     "toolchain": "List, install, check and remove the frameworks' environments.",
     "store": "Show, shrink and check what earlier runs kept.",
     "completion": "Print the shell completion for bash, zsh or fish.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from edgepipe.artifact import Artifact, Format
+from edgepipe.artifact import Format
 from edgepipe.errors import BrokenOutput, StageFailed, ToolMissing
 from edgepipe.runners import edgetpu_library
 from edgepipe.runners.tflite import TfliteRunner
@@ -41,10 +41,7 @@ class EdgetpuRunner(TfliteRunner):
 
     formats: ClassVar[tuple[Format, ...]] = (Format.EDGETPU,)
 
-    def __init__(self, artifact: Artifact, threads: int = 0, device: str = FIRST) -> None:
-        super().__init__(artifact, threads)
-        self.device = device
-        self.delegate: Any = None
+    delegate: Any = None
 
     def load(self) -> None:
         from edgepipe.targets.edgetpu import compiled
@@ -53,13 +50,14 @@ class EdgetpuRunner(TfliteRunner):
         needed = compiled.read(self.artifact.path).runtime_version
         library = edgetpu_library.open_library()
         library.check_version(needed, name)
-        library.check_device(self.device)
+        device = self.device or FIRST
+        library.check_device(device)
         module = self._litert()
         try:
-            self.delegate = module.load_delegate(library.path, {"device": self.device})
+            self.delegate = module.load_delegate(library.path, {"device": device})
         except (ValueError, OSError, RuntimeError) as error:
             raise ToolMissing(
-                f"libedgetpu can't open the Edge TPU {self.device!r}: {error}",
+                f"libedgetpu can't open the Edge TPU {device!r}: {error}",
                 hint="another program may hold it, or it hangs: plug it in again. "
                 + edgetpu_library.out_of_reach(),
             ) from error

@@ -1,4 +1,4 @@
-"""Runs OpenVINO's IR on the CPU, in the precision that the file holds."""
+"""Runs OpenVINO's IR on a device of OpenVINO, the CPU by default, exactly by default."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import BrokenOutput, InputError
 from edgepipe.identify_openvino import graph_of
 from edgepipe.runner import Description, Runner, to_file_layout, to_given_layout
-from edgepipe.runners import feeding
+from edgepipe.runners import feeding, openvino_counters, openvino_devices
+from edgepipe.runners.openvino_counters import Counter
+from edgepipe.runners.openvino_settings import OpenvinoSettings
 
 if TYPE_CHECKING:
     from edgepipe.runner import Tensors
-
-DEVICE = "CPU"
+    from edgepipe.stage import Options
 
 
 class OpenvinoRunner(Runner):
@@ -25,6 +26,8 @@ class OpenvinoRunner(Runner):
     formats: ClassVar[tuple[Format, ...]] = (Format.OPENVINO, Format.OPENVINO_QUANTIZED)
     toolchain: ClassVar[str] = "openvino"
     preload: ClassVar[tuple[str, ...]] = ("openvino",)
+    options: ClassVar[type[Options]] = OpenvinoSettings
+    settings: OpenvinoSettings
 
     @classmethod
     def describe(cls, artifact: Artifact) -> Description:
@@ -44,21 +47,21 @@ class OpenvinoRunner(Runner):
     def load(self) -> None:
         openvino = importlib.import_module("openvino")
         core = openvino.Core()
-        # Where the processor has bfloat16, the CPU device computes float32 models in it by default:
-        # docs.openvino.ai, "CPU Device", inference precision.
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        if self.threads:
-            settings["INFERENCE_NUM_THREADS"] = self.threads
+        device = openvino_devices.check(core, self.device)
+        properties = self.settings.properties(device, self.threads)
         model = _read(core, self.artifact)
+        # Only HETERO shares one model out, and its counters don't say where a layer ran.
+        shared = self.settings.counters and device.startswith("HETERO")
+        self.placed: dict[str, str] = core.query_model(model, device) if shared else {}
         try:
-            compiled = core.compile_model(model, DEVICE, settings)
+            compiled = core.compile_model(model, device, properties)
         except RuntimeError as error:
+            where = "" if device == openvino_devices.CPU else f" on {device}"
             raise BrokenOutput(
-                f"OpenVINO {openvino.__version__} can't load {self.artifact.path.name}: {error}"
+                f"OpenVINO {openvino.__version__} can't load {self.artifact.path.name}{where}:"
+                f" {error}"
             ) from error
+        self.compiled: Any = compiled
         self.request: Any = compiled.create_infer_request()
         ends = self.artifact.ends()
         self.inputs = _matched(ends.inputs, compiled.inputs, self.artifact.path.name)
@@ -85,17 +88,53 @@ class OpenvinoRunner(Runner):
             times.append(time.perf_counter() - start)
         return times
 
+    def throughput(self, feeds: Tensors, seconds: float = 1.0) -> float:
+        """Inferences a second, with as many requests at once as the hint and the streams ask."""
+        openvino = importlib.import_module("openvino")
+        laid_out = self._laid_out(feeds)
+        queue = openvino.AsyncInferQueue(self.compiled)
+        for _ in range(2 * len(queue)):
+            queue.start_async(laid_out)
+        queue.wait_all()
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            queue.start_async(laid_out)
+            count += 1
+        queue.wait_all()
+        return count / (time.perf_counter() - start)
+
+    def counters(self, feeds: Tensors, repeats: int = 10, warmup: int = 2) -> list[Counter]:
+        """Each layer as the device runs it, with its mean time; needs the setting `counters`."""
+        self._feed(feeds)
+        for _ in range(warmup):
+            self._run()
+        runs = []
+        for _ in range(repeats):
+            self._run()
+            runs.append(openvino_counters.read(self.request))
+        return openvino_counters.mean(runs, self.compiled, self.placed)
+
+    def facts(self) -> dict[str, Any]:
+        """What came of the device and the settings."""
+        return openvino_counters.facts(self.compiled)
+
     def close(self) -> None:
-        self.request = None
+        self.request, self.compiled = None, None
         self.inputs, self.outputs = [], []
 
-    def _feed(self, feeds: Tensors) -> None:
+    def _laid_out(self, feeds: Tensors) -> dict[int, Any]:
         openvino = importlib.import_module("openvino")
         ports = [port for port, _, _ in self.inputs]
+        found = {}
         for port, index, kind in self.inputs:
             array = to_file_layout(feeding.pick(feeds, port, ports), port)
             array = feeding.cast(array, kind, port.name)
-            self.request.set_input_tensor(index, openvino.Tensor(array.copy(order="C")))
+            found[index] = openvino.Tensor(array.copy(order="C"))
+        return found
+
+    def _feed(self, feeds: Tensors) -> None:
+        for index, tensor in self._laid_out(feeds).items():
+            self.request.set_input_tensor(index, tensor)
         # A sample must not see the state that the one before left.
         self.request.reset_state()
 

@@ -39,6 +39,10 @@ class Subject:
     def toolchain(self) -> str:
         return self.kind.toolchain
 
+    def open(self) -> Runner:
+        """In a worker: its runner, to be entered. Settings that the runner lacks are an error."""
+        return self.kind(self.artifact, self.threads, self.device, self.settings)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "artifact": self.artifact.to_json(),
