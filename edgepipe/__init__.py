@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgepipe.targets.edgetpu.host_calibration import calibrate_host
     from edgepipe.targets.openvino.devices import devices as openvino_devices
     from edgepipe.targets.openvino.profiling import profile as openvino_profile
+    from edgepipe.validation.validating import Validated, validate
 
 __all__ = [
     "Diagnosis",
@@ -25,6 +26,7 @@ __all__ = [
     "Inspection",
     "Result",
     "TargetResults",
+    "Validated",
     "__version__",
     "calibrate_host",
     "compile",
@@ -39,6 +41,7 @@ __all__ = [
     "preflight",
     "routes",
     "survey",
+    "validate",
 ]
 
 _HOMES = {
@@ -56,6 +59,8 @@ _HOMES = {
     "compile": "edgepipe.targets.edgetpu.compile_run",
     "survey": "edgepipe.api",
     "diagnose": "edgepipe.diagnosis",
+    "validate": "edgepipe.validation.validating",
+    "Validated": "edgepipe.validation.validating",
     "Diagnosis": "edgepipe.diagnosis",
     "Inspection": "edgepipe.api",
     "Result": "edgepipe.api",

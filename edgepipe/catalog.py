@@ -18,6 +18,7 @@ from edgepipe.targets.ethosu.accelerators import ACCELERATORS
 if TYPE_CHECKING:
     from edgepipe.runner import Runner
     from edgepipe.stage import Stage
+    from edgepipe.validation.metrics.metric import Metric
 
 STAGES: dict[str, str] = {
     "onnx_from_keras": "edgepipe.converters.onnx_from_keras:OnnxFromKeras",
@@ -70,6 +71,14 @@ READERS: dict[str, str] = {
     "table": "edgepipe.data.table:TableReader",
 }
 """Kinds of data, see `edgepipe.dataset`."""
+
+METRICS: dict[str, str] = {
+    "agreement": "edgepipe.validation.metrics.agreement:Agreement",
+    "sqnr": "edgepipe.validation.metrics.signal:Sqnr",
+    "cosine": "edgepipe.validation.metrics.signal:Cosine",
+    "top1": "edgepipe.validation.metrics.top:Top1",
+}
+"""What a validation can measure, see `edgepipe.validation.metrics.metric`."""
 
 TOOLCHAINS: tuple[str, ...] = (
     "keras",
@@ -194,6 +203,13 @@ def stages() -> Iterable[Stage]:
 
 def runner(format: Format) -> type[Runner]:
     kind: type[Runner] = load(RUNNERS[format])
+    return kind
+
+
+def metric(name: str) -> type[Metric]:
+    if name not in METRICS:
+        raise UnknownName.of("metric", name, METRICS)
+    kind: type[Metric] = load(METRICS[name])
     return kind
 
 

@@ -215,6 +215,11 @@ class Dataset:
         if not read:
             raise _too_many(self.source, bad, len(self))
 
+    def at(self, places: Sequence[int]) -> Iterator[Sample | Unreadable]:
+        """One after the other, unreadable ones too, for `places` of `indices`; the list may grow
+        while it is read, see `edgepipe.data.streaming`."""
+        return self._reader.read(places)
+
     def split(self, held_out: float) -> tuple[Dataset, Dataset]:
         """Two disjoint parts with the labels in the same shares: the rest, and the held-out ones.
 

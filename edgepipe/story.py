@@ -131,6 +131,9 @@ class Listener(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def progressed(self, what: str, done: int, total: int, left: float | None) -> None:
+        """So many of the samples are done; `left` is in seconds, None where nothing tells yet."""
+
 
 class Silent:
     """Hears and says nothing."""
@@ -148,4 +151,7 @@ class Silent:
         pass
 
     def note(self, text: str) -> None:
+        pass
+
+    def progressed(self, what: str, done: int, total: int, left: float | None) -> None:
         pass

@@ -19,13 +19,19 @@ Command = Callable[..., Any]
 
 def model_options(command: Command) -> Command:
     """What names a model and how it loads; `convert`, `plan` and `inspect` share it."""
+    named = click.option(
+        "--model", "factory", metavar="MODULE:FACTORY", default="",
+        help="A PyTorch model as code: package.module:factory.",
+    )  # fmt: skip
+    model = click.argument("model", required=False, default="")
+    shared: Command = model(named(loading_options(command)))
+    return shared
+
+
+def loading_options(command: Command) -> Command:
+    """How the model that was named loads."""
     for option in reversed(
         (
-            click.argument("model", required=False, default=""),
-            click.option(
-                "--model", "factory", metavar="MODULE:FACTORY", default="",
-                help="A PyTorch model as code: package.module:factory.",
-            ),
             click.option(
                 "--weights", type=click.Path(path_type=Path),
                 help="State dict (.pt, .pth) or .safetensors for --model.",

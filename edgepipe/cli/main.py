@@ -24,6 +24,7 @@ COMMANDS = {
     "estimate": "Estimate a quantized model's latency on an edge chip, with its error band.",
     "calibrate-host": "Make a host's profile for estimate from latencies that were measured.",
     "data": "Show what of some data a model would be fed.",
+    "validate": "Run a deployed model beside the float one on data, and apply limits.",
     "diagnose": "Say which layers of the int8 model cost the accuracy, and why.",
     "openvino": "List OpenVINO's devices here, and time a model on one, layer by layer.",
     "toolchain": "List, install, check and remove the frameworks' environments.",

@@ -22,6 +22,7 @@ COLOURS = {
     "left-out": "yellow",
 }
 TICK_SECONDS = 0.2
+PIPED_SECONDS = 10
 
 
 class Progress:
@@ -34,6 +35,7 @@ class Progress:
         self._running: dict[str, tuple[str, float]] = {}
         self._open: set[str] = set()
         self._mixed = False
+        self._told: dict[str, float] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._clock: threading.Thread | None = None
@@ -100,6 +102,20 @@ class Progress:
     def note(self, text: str) -> None:
         self._line(click.style("note: ", fg="yellow") + fold(f"note: {text}")[len("note: ") :])
 
+    def progressed(self, what: str, done: int, total: int, left: float | None) -> None:
+        """On a terminal one line that moves; piped, a line each `PIPED_SECONDS` at most."""
+        remains = "" if left is None or done >= total else f", {_time_words(left)} left"
+        text = f"{what}: {done:,} of {total:,}{remains}"
+        with self._lock:
+            self._running.pop(what, None)
+            if done < total:
+                self._running[what] = (text, time.monotonic())
+        now = time.monotonic()
+        self._told.setdefault(what, now)  # A short run needs no word.
+        if not self.live and now - self._told[what] > PIPED_SECONDS:
+            self._told[what] = now
+            self._line(f"  {text}")
+
     def _tell(self, step: Step) -> None:
         from pathlib import Path
 
@@ -132,3 +148,9 @@ class Progress:
     def _wipe(self) -> None:
         if self.live:
             sys.stderr.write("\r\x1b[K")
+
+
+def _time_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -91,12 +91,13 @@ class FunctionReader(Reader):
             ) from error
 
     def read(self, indices: Sequence[int]) -> Iterator[Sample | Unreadable]:
-        wanted = set(indices)
-        last = max(wanted, default=-1)
+        wanted = iter(indices)
+        index = next(wanted, None)
         for number, (feeds, label) in enumerate(self._yielded()):
-            if number in wanted:
+            if number == index:
                 yield Sample(self._fitted(feeds, number), label, f"sample {number}")
-            if number == last:
+                index = next(wanted, None)  # The list may have grown meanwhile.
+            if index is None:
                 return
         raise SamplesError(
             f"{self.source.where} yielded {self.count()} samples at first and fewer later",

@@ -1,0 +1,80 @@
+"""What a user asks of a validation, in one typed object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from edgepipe.errors import OptionError, UnknownName
+from edgepipe.layers import request_for
+from edgepipe.request import Request
+
+BASELINES = ("auto", "keras", "torch", "onnxruntime", "tensorflow-xla")
+DEVICES = ("cpu", "gpu")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Every field is a keyword of `edgepipe.validate` and a flag of the command.
+
+    The others of its keywords are those of `convert` that say how a model loads and what is
+    done to data; they are in `request`, whose model is the float one.
+    """
+
+    artifact: Path
+    data: str
+    request: Request
+    against: str = ""
+    out: Path | None = None
+    baseline: str = "auto"
+    baseline_device: str = "cpu"
+    device: str = ""
+    jobs: int = 0
+    threads: int = 0
+    metrics: tuple[str, ...] = ()
+    gates: Mapping[str, str] = field(default_factory=dict)
+    allow_leak: bool = False
+    allow_undecided: bool = False
+    worst: int = 8
+
+    @staticmethod
+    def of(artifact: str | Path, arguments: Mapping[str, Any]) -> Asked:
+        own = {item.name for item in fields(Asked)} - {"artifact", "request"}
+        known = {item.name for item in fields(Request)}
+        for name in arguments:
+            if name not in own | known:
+                raise UnknownName.of("argument of validate", name, own | known)
+        said = {name: value for name, value in arguments.items() if name in own}
+        others = {name: value for name, value in arguments.items() if name not in own}
+        if not str(artifact):
+            raise OptionError(
+                "no artifact was named",
+                hint="edgepipe validate ARTIFACT --against MODEL --data DATA",
+            )
+        if not said.get("data"):
+            raise OptionError(
+                "nothing says on which samples to compare",
+                hint="give some with --data DATA: labelled ones for accuracy.",
+            )
+        said["data"] = str(said["data"])
+        said["against"] = str(said.get("against") or "")
+        if said.get("out") is not None:
+            said["out"] = Path(said["out"])
+        said["metrics"] = tuple(said.get("metrics") or ())
+        said["gates"] = {name: str(value) for name, value in (said.get("gates") or {}).items()}
+        request = request_for(said["against"] or artifact, others)
+        asked = Asked(Path(artifact).expanduser(), request=request, **said)
+        asked._check()
+        return asked
+
+    def _check(self) -> None:
+        if self.baseline not in BASELINES:
+            raise UnknownName.of("baseline", self.baseline, BASELINES)
+        if self.baseline_device not in DEVICES:
+            raise UnknownName.of("device of a baseline", self.baseline_device, DEVICES)
+        for name in ("jobs", "threads", "worst"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"--{name} takes a number from 0 on, received "
+                                  f"{getattr(self, name)}")  # fmt: skip

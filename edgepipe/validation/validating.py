@@ -1,0 +1,204 @@
+"""The whole of a validation, step by step, as `edgepipe.validate` and its command run it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepipe import __version__, delivery, given_data, toolchain
+from edgepipe.dataset import DataSource
+from edgepipe.errors import LimitError
+from edgepipe.samples import SampleSource
+from edgepipe.session import Session
+from edgepipe.store import Store
+from edgepipe.story import Listener, Silent
+from edgepipe.validation import choosing, evaluating, opening, scoring
+from edgepipe.validation.asked import Asked
+from edgepipe.validation.evaluating import Data, Task
+from edgepipe.validation.evidence import Gate, Validation, Verdict
+from edgepipe.validation.opening import Opened
+from edgepipe.validation.subject import Subject
+
+DOCUMENT = "validation.json"
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What was seen, and the file that tells of it. `report` is what the file holds."""
+
+    validation: Validation
+    report: dict[str, Any]
+    path: Path
+
+    def check(self, allow_undecided: bool = False) -> None:
+        """Raises a LimitError with a sentence for each gate that did not pass."""
+        check_gates(self.validation.gates, allow_undecided, self.path)
+
+
+def validate(
+    artifact: str | Path, *, listener: Listener | None = None, **arguments: Any
+) -> Validated:
+    """Run an artifact beside its float model on data; see `edgepipe.validation.asked.Asked`.
+
+    Raises a LimitError when a gate is broken, after the document was written.
+    """
+    asked = Asked.of(artifact, arguments)
+    found = run(asked, listener or Silent())
+    found.check(asked.allow_undecided)
+    return found
+
+
+def run(asked: Asked, listener: Listener) -> Validated:
+    """All of it but the judgement of the gates, whose document is worth showing before."""
+    folder = folder_of(asked)
+    delivery.check_folder(folder)
+    found = seen(asked, listener)
+    report = document(asked, found)
+    return Validated(found, report, _write(folder, report))
+
+
+def seen(asked: Asked, listener: Listener) -> Validation:
+    """Every step of a validation; each is a call that another file explains."""
+    start = time.perf_counter()
+    source = asked.request.data(asked.data)
+    _require_readers(source)
+    with Store() as store, Session(store, listener, retry=asked.request.retry) as session:
+        opened = opening.open_both(session, asked)
+        source = opened.request.data(asked.data)
+        baseline = _baseline(asked, opened)
+        notes = [*opened.notes, *_look(session, source, opened)]
+        data = evaluating.look(session, source, opened.ends)
+        planned = choosing.planned(asked.metrics, opened.ends, data, baseline is not None)
+        for text in notes:
+            listener.note(text)
+        task = Task(opened.candidate, baseline, source, opened.ends, planned, asked.jobs)
+        found = evaluating.evaluate(session, task, data.count)
+        scores = scoring.scores(planned, found)
+        absent = {"baseline": opened.absent} if baseline is None else {}
+        return Validation(
+            candidate=_side(session, opened.candidate),
+            baseline=None if baseline is None else _side(session, baseline),
+            data=_data(source, opened, data, found),
+            scores=scores,
+            absent=absent,
+            notes=(*notes, *found.passed),
+            seconds=round(time.perf_counter() - start, 3),
+        )
+
+
+def folder_of(asked: Asked) -> Path:
+    """Where the document goes: the folder of the conversion, or one of its own."""
+    if asked.out is not None:
+        return asked.out
+    if (asked.artifact / "report.json").is_file():
+        return asked.artifact
+    return Path(f"{asked.artifact.stem or 'model'}_validation")
+
+
+def document(asked: Asked, found: Validation) -> dict[str, Any]:
+    import sys
+
+    report = {
+        "edgepipe": __version__,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": sys.argv,
+        "asked": _plain(asked),
+        **found.to_json(),
+    }
+    read: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False, default=str))
+    return read
+
+
+def check_gates(gates: Sequence[Gate], allow_undecided: bool, path: Path) -> None:
+    """Raises with a sentence for each gate that did not pass."""
+    bad = [gate for gate in gates if gate.verdict is Verdict.FAILED]
+    if not allow_undecided:
+        bad += [gate for gate in gates if gate.verdict is Verdict.UNDECIDED]
+    if bad:
+        failed = sum(gate.verdict is Verdict.FAILED for gate in bad)
+        words = f"{failed} of {len(gates)} gates failed" if failed else "not enough to tell"
+        raise LimitError(
+            f"{words}:\n" + "\n".join(f"  {gate.words}" for gate in bad),
+            report=str(path),
+            gates=[gate.name for gate in bad],
+        )
+
+
+def _baseline(asked: Asked, opened: Opened) -> Subject | None:
+    if opened.source is None:
+        return None
+    label = f"{opened.source.path.name} ({opened.source.format})"
+    return Subject.of(opened.source, threads=asked.threads, label=label)
+
+
+def _look(session: Session, source: DataSource, opened: Opened) -> list[str]:
+    """Refuses data that doesn't fit by its first samples, and says what is strange in it."""
+    first = SampleSource.of(source).data
+    assert first is not None
+    found = given_data.look(session, first, opened.ends)
+    random = [f"{source.words()}; the figures say little"] if source.random else []
+    return list(dict.fromkeys([*found.problems, *found.warnings, *random]))
+
+
+def _require_readers(source: DataSource) -> None:
+    lacking = toolchain.missing([source.toolchain] if source.toolchain else [])
+    if lacking is not None:
+        raise lacking
+
+
+def _side(session: Session, subject: Subject) -> dict[str, Any]:
+    artifact = subject.artifact
+    return {
+        "file": artifact.loading.factory or str(artifact.path),
+        "format": artifact.format.value,
+        "sha256": artifact.digest,
+        "size": delivery.model_size(artifact),
+        "runner": subject.runner.rpartition(":")[2],
+        "device": subject.device or "cpu",
+        "threads": subject.threads,
+        "toolchain": subject.toolchain,
+        "versions": session.interpreter(subject.toolchain).versions,
+        "label": subject.label,
+    }
+
+
+def _data(
+    source: DataSource, opened: Opened, data: Data, found: evaluating.Evaluation
+) -> dict[str, Any]:
+    return {
+        "where": source.words(),
+        "random": source.random,
+        "digest": source.key(opened.ends),
+        "samples": len(found.positions),
+        "available": data.count,
+        "labelled": data.labelled,
+        "label_names": list(data.names),
+        "preprocessing": source.preprocessing.to_json(),
+        "seconds": round(found.seconds, 3),
+        "kept_stretches": found.kept,
+    }
+
+
+def _plain(asked: Asked) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    data = asdict(asked)
+    request = data.pop("request")
+    return {
+        name: value
+        for name, value in {**request, **data}.items()
+        if value not in (None, "", (), {}, False, [], 0)
+    }
+
+
+def _write(folder: Path, report: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / DOCUMENT
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
