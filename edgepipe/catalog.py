@@ -125,7 +125,7 @@ class Target:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What it says of stages."""
     flags: tuple[str, ...] = ()
-    """Those about compiling that mean something to it."""
+    """Those about compiling, or the device, that mean something to it."""
 
     def format_of(self, precision: str) -> Format:
         """Where the routes of a precision end."""
@@ -162,6 +162,7 @@ TARGETS: dict[str, Target] = {
         (FLOAT, "int8", "float16"),
         "OpenVINO's IR, for Intel's processors",
         Format.OPENVINO_QUANTIZED,
+        flags=("--device",),
     ),
     "edgetpu": Target(
         "edgetpu",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import __version__, catalog, given_data, summary
-from edgepipe.artifact import COMPILED, Artifact, Port, Signature
+from edgepipe.artifact import COMPILED, IR, Artifact, Port, Signature
 from edgepipe.errors import BrokenOutput, EdgepipeError, StageFailed
 from edgepipe.identify import identify
 from edgepipe.learning import data_of
@@ -257,10 +257,20 @@ def outputs_key(session: Session, artifact: Artifact, samples: str) -> str:
             "artifact": _identity(artifact),
             "samples": samples,
             "toolchain": toolchain.fingerprint,
+            "device": _device(session, artifact),
             # What a device gave once says nothing of the one that is plugged in now.
-            "run": session.started if artifact.format in COMPILED else None,
+            "run": session.started if _elsewhere(session, artifact) else None,
         }
     )
+
+
+def _device(session: Session, artifact: Artifact) -> str:
+    """Where its runner is to run it; of a model on the way to a device, on the CPU."""
+    return session.device if artifact.format in (*COMPILED, *IR) else ""
+
+
+def _elsewhere(session: Session, artifact: Artifact) -> bool:
+    return artifact.format in COMPILED or _device(session, artifact).upper() not in ("", "CPU")
 
 
 def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path | None = None) -> Path:
@@ -274,7 +284,7 @@ def outputs(session: Session, artifact: Artifact, samples: str, feeds: Path | No
             artifact=artifact.to_json(),
             feeds=str(feeds or feeds_file(session, artifact.ends(), samples)),
             outputs=str(folder / "outputs.npz"),
-            **({"device": session.device} if artifact.format in COMPILED else {}),
+            device=_device(session, artifact),
         )
         return {"names": answer.value, "seconds": answer.seconds, "peak": answer.peak}
 

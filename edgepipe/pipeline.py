@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgepipe import catalog, compiled_proof, making, process_memory, quantized_proof, toolchain
-from edgepipe.artifact import COMPILED, QUANTIZED, Artifact, Format
+from edgepipe.artifact import COMPILED, IR, QUANTIZED, Artifact, Format
 from edgepipe.errors import (
     BelowLimit,
     EdgepipeError,
@@ -245,8 +245,11 @@ def _prove(
         return after, proof, kept
     if after.format in QUANTIZED:
         proof, kept = quantized_proof.prove(session, before, after)
-        return after, proof, kept
-    return making.prove(session, before, after, product)
+    else:
+        after, proof, kept = making.prove(session, before, after, product)
+    if session.device and after.format in IR:
+        proof = replace(proof, notes=(*proof.notes, f"run on OpenVINO's {session.device.upper()}"))
+    return after, proof, kept
 
 
 def _warm_next(session: Session, route: Route, index: int) -> None:

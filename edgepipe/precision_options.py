@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import catalog
+from edgepipe.artifact import IR
 from edgepipe.errors import ModelNotFound, OptionError, UnknownFormat
 from edgepipe.request import Request
+from edgepipe.runners.openvino_devices import families
 from edgepipe.settings import read_toml
 
 OPTIONS = {
@@ -54,6 +56,10 @@ def applied(request: Request) -> Request:
         values = {name: value for name, value in said.items() if name in known}
         if "chip" in known and request.target in CHIPS:
             values["chip"] = request.target
+        if request.device and stage.target in IR and "device" in known:
+            # NNCF aims at one kind; of AUTO and several its own choice fits all.
+            kinds = set(families(request.device))
+            values |= {"device": kinds.pop()} if len(kinds) == 1 else {}
         values = {**recipe.get(stage.name, {}), **values, **merged.get(stage.name, {})}
         if values["scheme"] != request.precision:
             raise OptionError(

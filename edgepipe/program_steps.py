@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgepipe import catalog
-from edgepipe.artifact import Artifact
+from edgepipe.artifact import IR, Artifact
 from edgepipe.errors import EdgepipeError, ToolMissing
 from edgepipe.plan import Route
 from edgepipe.request import Request
@@ -27,6 +27,10 @@ def look_ahead(
 ) -> Ahead:
     """Without its program a route ends one step earlier, and the run goes that far."""
     last = routes[0].stages[-1] if routes[0].stages else None
+    if request.device and catalog.target(request.target).format in IR:
+        from edgepipe.targets.openvino import devices
+
+        devices.ask(session, request.device)
     if not isinstance(last, ProgramStage):
         compiles = request.no_compile and catalog.target(request.target).compiled
         return Ahead(_shorter(routes) if compiles else list(routes))

@@ -19,6 +19,7 @@ from edgepipe.gates import Gates
 from edgepipe.identify_openvino import files_of
 from edgepipe.learning import HELD_OUT, Learning
 from edgepipe.proof import QUANTIZED, Tolerance
+from edgepipe.runners.openvino_devices import check_name
 
 
 @dataclass(frozen=True)
@@ -208,14 +209,17 @@ class Request:
         asked += ["--compiler"] if self.compiler else []
         asked += ["--no-compile"] if self.no_compile else []
         asked += ["--device"] if self.device else []
-        if asked and catalog.target(self.target).compiled is None:
+        goal = catalog.target(self.target)
+        if goal.format in IR and asked == ["--device"]:
+            check_name(self.device)
+            return
+        if asked and not goal.flags:
             chips = ", ".join(name for name, goal in catalog.TARGETS.items() if goal.compiled)
             raise OptionError(
                 f"{', '.join(asked)}: only for targets with a compiler of their own ({chips}),"
                 f" and the target is {self.target}",
                 hint="name the chip with --target.",
             )
-        goal = catalog.target(self.target)
         foreign = [flag for flag in asked if flag not in goal.flags]
         if foreign:
             raise OptionError(

@@ -12,11 +12,13 @@ from typing import Any
 
 from edgepipe import __version__, api, catalog, delivery
 from edgepipe.api import Result
+from edgepipe.artifact import IR
 from edgepipe.errors import EdgepipeError, OptionError
 from edgepipe.layers import request_for
 from edgepipe.report import target_row
 from edgepipe.report.target_row import TargetRow
 from edgepipe.request import Request
+from edgepipe.runners.openvino_devices import is_name
 from edgepipe.story import Listener, Silent
 
 SCHEMA = 1
@@ -135,14 +137,14 @@ def requests(
         name: _flag(name) for name in CHIP_FIELDS if arguments.get(name) not in (None, "", False)
     }
     for field, flag in said.items():
-        if not any(_takes(goal, field) for goal in goals):
+        if not any(_takes(goal, field, arguments[field]) for goal in goals):
             raise OptionError(
                 f"{flag}: for none of the targets {', '.join(names)}",
                 hint="leave it out, or name the chip that it is for with --target.",
             )
     found = []
     for goal in goals:
-        foreign = [field for field in said if not _takes(goal, field)]
+        foreign = [field for field in said if not _takes(goal, field, arguments[field])]
         taken = {name: value for name, value in arguments.items() if name not in foreign}
         try:
             request = request_for(model, {**taken, "target": goal.name})
@@ -162,7 +164,10 @@ def _flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def _takes(goal: catalog.Target, field: str) -> bool:
+def _takes(goal: catalog.Target, field: str, value: Any) -> bool:
+    if field == "device" and _flag(field) in goal.flags:
+        # The words of Edge TPUs and those of OpenVINO's devices never mean each other.
+        return is_name(str(value)) == (goal.format in IR)
     return _flag(field) in goal.flags or (field == "emit" and goal.name == "tflite")
 
 

@@ -17,6 +17,7 @@ from edgepipe.cli.main import edgepipe as command
 from edgepipe.errors import DeviceMissing, OptionError, UnknownName, UnsupportedModel
 from edgepipe.runners import openvino_cache, openvino_devices
 from edgepipe.runners.openvino_settings import OpenvinoSettings
+from edgepipe.several_targets import requests
 from edgepipe.validation.subject import Subject
 
 pytestmark = pytest.mark.toolchain("edge", "openvino")
@@ -192,6 +193,42 @@ def test_the_command_shows_kernels_and_prints_json(model: Path) -> None:
     told = json.loads(CliRunner().invoke(command, [*words, "--json", "--cache"]).output)
     assert told["settings"]["cache"] is True
     assert told["layers"][0]["device"] == "CPU"
+
+
+def test_a_conversion_is_proven_on_the_device_that_was_named(build: Build, tmp_path: Path) -> None:
+    given = build("edge", ONNX) / "m.onnx"
+    result = edgepipe.convert(given, target="openvino", device="auto", out=tmp_path)
+    (step,) = [one for one in result.report["routes"][0]["steps"] if "openvino" in one["stage"]]
+    assert "run on OpenVINO's AUTO" in step["notes"]
+    plain = edgepipe.convert(given, target="openvino", out=tmp_path)
+    (step,) = [one for one in plain.report["routes"][0]["steps"] if "openvino" in one["stage"]]
+    assert not any("run on" in note for note in step["notes"])
+
+
+def test_a_conversion_for_a_device_that_is_not_there_ends_before_it_begins(
+    build: Build, tmp_path: Path, no_gpu: None
+) -> None:
+    given = build("edge", ONNX) / "m.onnx"
+    with pytest.raises(DeviceMissing, match="has no GPU here"):
+        edgepipe.convert(given, target="openvino", device="GPU", out=tmp_path / "out")
+    assert not (tmp_path / "out" / "openvino").exists()
+    with pytest.raises(UnknownName, match="'USB'"):
+        edgepipe.convert(given, target="openvino", device="usb", out=tmp_path / "out")
+
+
+def test_each_target_takes_its_own_kind_of_device() -> None:
+    for device, taker in (("NPU", "openvino"), ("usb:0", "edgetpu")):
+        asked = requests(
+            "m.h5",
+            ("openvino", "edgetpu"),
+            {"precision": "int8", "calibration": "random", "device": device},
+        )
+        for request, notes in asked:
+            mine = request.target == taker
+            assert request.device == (device if mine else "")
+            assert any("--device is not for" in note for note in notes) is not mine
+        aim = asked[0][0].options["openvino_quantize"].get("device")
+        assert aim == ("NPU" if device == "NPU" else None)
 
 
 def test_only_an_ir_can_be_profiled(build: Build) -> None:

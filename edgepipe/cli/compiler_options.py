@@ -16,7 +16,8 @@ _COMPILER = click.option(
 )  # fmt: skip
 _DEVICE = click.option(
     "--device", metavar="NAME", default="",
-    help="Prove the compiled file on this Edge TPU: usb, pci, usb:0, pci:1. Default: on none.",
+    help="Prove the result on this Edge TPU: usb, pci, usb:0, pci:1; by default on none. OpenVINO:"
+    " CPU (the default), GPU, NPU or AUTO.",
 )  # fmt: skip
 
 

@@ -57,6 +57,11 @@ def check_name(device: str) -> str:
     return normalised(device)
 
 
+def is_name(device: str) -> bool:
+    """Whether it begins like one of OpenVINO's, rather than like an Edge TPU's."""
+    return normalised(device).partition(":")[0].partition(".")[0] in (*REAL, *VIRTUAL)
+
+
 def check(core: Any, device: str) -> str:
     """The name for `compile_model`. Raises DeviceMissing with what is there, and why it isn't."""
     name = check_name(device)
@@ -115,6 +120,11 @@ def _last(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return (told or lines or ["it said nothing"])[-1]
+
+
+def require(device: str) -> None:
+    """For a worker: `check` before the first long step."""
+    check(importlib.import_module("openvino").Core(), device)
 
 
 def listing() -> dict[str, Any]:

@@ -60,6 +60,16 @@ def devices() -> Devices:
     return Devices(told["openvino"], tuple(map(_device, told["devices"])), tuple(told["auto"]))
 
 
+def ask(session: Session, device: str) -> None:
+    """Raises DeviceMissing, with what there is, where OpenVINO has no such device."""
+    session.call(
+        TOOLCHAIN,
+        "edgepipe.runners.openvino_devices:require",
+        session.log("openvino-device"),
+        device=device,
+    )
+
+
 def _device(told: dict[str, Any]) -> Device:
     streams = told.pop("streams", None)
     return Device(
