@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress fuzz bench zoo zoo-int8 edgetpu-legal ethosu models accuracy clean environment remake
+.PHONY: help demo test lint format stress fuzz bench latency zoo zoo-int8 edgetpu-legal ethosu models accuracy clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ bench: environment ## measure the ratios that edgepipe promises
 	$(BIN)/python benchmarks/tflite_graph.py
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/bench.py
+
+latency: environment ## run the latency gate under load: false alarms and misses (RUNS=50)
+	$(BIN)/edgepipe toolchain install edge
+	$(BIN)/python benchmarks/latency_gate.py --runs $(or $(RUNS),50)
 
 zoo: environment ## convert the networks of keras.applications and timm, as a table
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)

@@ -108,6 +108,15 @@ class Runner(ABC):
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what `load` took."""
 
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        """Each operator as {"op", "name", "device", "seconds"?}; [] where the runtime won't say."""
+        del feeds
+        return []
+
+    def arena_bytes(self) -> int | None:
+        """Bytes that the runtime lays out for tensors, where it plans them at once."""
+        return None
+
     def latency(self, feeds: Tensors, repeats: int = 10, warmup: int = 2) -> list[float]:
         """Seconds of each of `repeats` runs on the same feeds."""
         for _ in range(warmup):

@@ -52,6 +52,9 @@ class KerasRunner(Runner):
     def infer(self, feeds: Tensors) -> Tensors:
         return self._function.infer(feeds)
 
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        return self._function.placement(feeds)
+
     def close(self) -> None:
         self.__dict__.pop("_function", None)
 

@@ -10,7 +10,7 @@ from edgepipe import onnx_file
 from edgepipe.artifact import Artifact, Format
 from edgepipe.errors import BrokenOutput, InputError
 from edgepipe.runner import Description, Runner, to_file_layout, to_given_layout
-from edgepipe.runners import feeding
+from edgepipe.runners import feeding, onnx_placement
 
 if TYPE_CHECKING:
     from edgepipe.runner import Tensors
@@ -67,6 +67,14 @@ class OnnxRunner(Runner):
             self.session.run(None, prepared)
             times.append(time.perf_counter() - start)
         return times
+
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        return onnx_placement.rows(
+            importlib.import_module("onnxruntime"),
+            str(self.artifact.path),
+            self.session.get_providers(),
+            self._prepare(feeds),
+        )
 
     def close(self) -> None:
         self.session = None

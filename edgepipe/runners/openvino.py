@@ -114,6 +114,18 @@ class OpenvinoRunner(Runner):
             runs.append(openvino_counters.read(self.request))
         return openvino_counters.mean(runs, self.compiled, self.placed)
 
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        """Layers that the device ran; those folded into others have no time of their own."""
+        settings = {**self.settings.settings(), "counters": True}
+        with OpenvinoRunner(self.artifact, self.threads, self.device, settings) as other:
+            assert isinstance(other, OpenvinoRunner)
+            layers = other.counters(feeds, repeats=3)
+        return [
+            {"op": one.op, "name": one.name, "device": one.device, "seconds": one.seconds}
+            for one in layers
+            if one.executed
+        ]
+
     def facts(self) -> dict[str, Any]:
         """What came of the device and the settings."""
         return openvino_counters.facts(self.compiled)

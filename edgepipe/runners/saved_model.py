@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepipe.artifact import Artifact, Format, Signature
 from edgepipe.runner import Description, Runner
@@ -41,6 +41,9 @@ class SavedModelRunner(Runner):
 
     def infer(self, feeds: Tensors) -> Tensors:
         return self._function.infer(feeds)
+
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        return self._function.placement(feeds)
 
     def close(self) -> None:
         self.__dict__.pop("_function", None)

@@ -49,12 +49,24 @@ class StaticFunction:
     model: Model
 
     def infer(self, feeds: Tensors) -> Tensors:
+        pairs = zip(self.signature.outputs, self._run(feeds), strict=True)
+        return {port.name: one.numpy() for port, one in pairs}
+
+    def _run(self, feeds: Tensors) -> list[Any]:
         tf = tensorflow()
-        ports = self.signature
-        arrays = [cast(pick(feeds, one, ports.inputs), one.dtype, one.name) for one in ports.inputs]
-        tensors = [tf.constant(array) for array in arrays]
-        found = self.concrete(*tensors)
-        return {port.name: one.numpy() for port, one in zip(ports.outputs, found, strict=True)}
+        ports = self.signature.inputs
+        arrays = [cast(pick(feeds, one, ports), one.dtype, one.name) for one in ports]
+        found: list[Any] = self.concrete(*[tf.constant(array) for array in arrays])
+        return found
+
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        """The outputs, by the device that gave them: `/job:localhost/.../device:CPU:0`."""
+        found = self._run(feeds)
+        names = [port.name for port in self.signature.outputs]
+        return [
+            {"op": "output", "name": name, "device": one.device.rpartition("device:")[2]}
+            for name, one in zip(names, found, strict=True)
+        ]
 
     def weight_bytes(self) -> int:
         """Bytes of all variables: what a single protobuf file may not hold beyond 2 GB."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgepipe.artifact import Artifact, Format, Port
 from edgepipe.errors import BrokenOutput, InputError
 from edgepipe.runner import Description, Runner, to_file_layout, to_given_layout
-from edgepipe.runners import feeding
+from edgepipe.runners import feeding, tflite_placement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,6 +81,13 @@ class TfliteRunner(Runner):
             self._invoke()
             times.append(time.perf_counter() - start)
         return times
+
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        self._feed(feeds)  # Other shapes than the file's may leave a delegate less.
+        return tflite_placement.rows(self.interpreter)
+
+    def arena_bytes(self) -> int | None:
+        return tflite_placement.arena(self._litert(), str(self.artifact.path))
 
     def close(self) -> None:
         self.interpreter = None

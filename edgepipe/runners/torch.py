@@ -27,6 +27,7 @@ class TorchRunner(Runner):
         Format.TORCH_SOURCE,
     )
     toolchain: ClassVar[str] = "torch"
+    preload: ClassVar[tuple[str, ...]] = ("torch",)
     _model: TorchModel | None = None
 
     @classmethod
@@ -55,6 +56,18 @@ class TorchRunner(Runner):
         if self._model is None:
             raise InternalError("infer was called before load")
         return _to_numpy(self._model.run(_tensors(self._model, feeds)))
+
+    def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
+        """Modules that hold weights, by where these are: there PyTorch computes with them."""
+        del feeds
+        if self._model is None:
+            return []
+        module = self._model.module
+        return [
+            {"op": type(part).__name__, "name": name, "device": str(held[0].device)}
+            for name, part in module.named_modules()
+            if (held := list(part.parameters(recurse=False)))
+        ]
 
     def close(self) -> None:
         self._model = None

@@ -115,3 +115,9 @@ def _restart_peak() -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
+
+
+def placement() -> dict[str, Any]:
+    """Which device each operator ran on, and the bytes of the arena; after all that is timed."""
+    runner, sample = _open[0]
+    return {"rows": runner.placement(sample), "arena": runner.arena_bytes()}
