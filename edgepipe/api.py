@@ -26,7 +26,6 @@ from edgepipe.errors import (
     EdgepipeError,
     InputError,
     NoRouteLeft,
-    OptionError,
     StageFailed,
 )
 from edgepipe.identify import suffix_note
@@ -79,14 +78,15 @@ class Result:
 def convert(model: str | Path, *, listener: Listener | None = None, **arguments: Any) -> Result:
     """Convert a model; every keyword is a field of `edgepipe.request.Request`.
 
+    With `validate=DATA` the result is run beside the model, with keywords of `edgepipe.validate`.
     Raises a subclass of `edgepipe.EdgepipeError`, the same that the command prints.
     """
-    if isinstance(arguments.get("target"), (list, tuple)):
-        raise OptionError(
-            "convert takes one target, received several",
-            hint="edgepipe.convert_targets(model, [...]) has a result for each.",
-        )
-    return run(request_for(model, arguments), listener or Silent())
+    from edgepipe.validation import after_conversion
+
+    result, found = after_conversion.converted(model, arguments, listener or Silent())
+    if found is not None:
+        found.check()
+    return result
 
 
 def routes(model: str | Path, **arguments: Any) -> list[Route]:

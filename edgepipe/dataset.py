@@ -220,6 +220,10 @@ class Dataset:
         while it is read, see `edgepipe.data.streaming`."""
         return self._reader.read(places)
 
+    def prints(self) -> Iterator[tuple[str, str]]:
+        """Name and digest of each sample, to find it in other data."""
+        return self._reader.prints(self.indices)
+
     def split(self, held_out: float) -> tuple[Dataset, Dataset]:
         """Two disjoint parts with the labels in the same shares: the rest, and the held-out ones.
 

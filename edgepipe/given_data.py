@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepipe import __version__
@@ -71,6 +72,32 @@ def look(session: Session, source: DataSource, ends: Signature) -> Survey:
         session.store.remove(store_key(facts))
     entry = session.fetch(store_key(facts), lambda folder: read(), f"look at {source.where}")
     return Survey.from_json(entry.facts)
+
+
+def prints(session: Session, source: DataSource, ends: Signature) -> list[tuple[str, str]]:
+    """Name and digest of each sample, kept under the digest of the data; none of noise."""
+    if source.random:
+        return []
+    arguments = {"source": source.to_json(), "signature": ends.to_json()}
+    facts: dict[str, Any] = {
+        "step": "prints",
+        "edgepipe": __version__,
+        "data": source.key(ends),
+        "trust": source.trust,
+    }
+    if source.toolchain:
+        facts["toolchain"] = session.interpreter(source.toolchain).fingerprint
+
+    def read(folder: Path) -> dict[str, Any]:
+        if not source.toolchain:
+            from edgepipe.data import jobs
+
+            return {"prints": jobs.prints(**arguments)}
+        entry, log = "edgepipe.data.jobs:prints", session.log("prints")
+        return {"prints": session.call(source.toolchain, entry, log, **arguments).value}
+
+    entry = session.fetch(store_key(facts), read, f"prints of {source.where}")
+    return [(name, digest) for name, digest in entry.facts["prints"]]
 
 
 def readable(

@@ -20,6 +20,7 @@ from edgepipe.report.target_row import TargetRow
 from edgepipe.request import Request
 from edgepipe.runners.openvino_devices import is_name
 from edgepipe.story import Listener, Silent
+from edgepipe.validation import after_conversion
 
 SCHEMA = 1
 WORST_FIRST = (1, 2, 4, 5, 3, 0)
@@ -84,7 +85,8 @@ def convert_targets(
     """
     start = time.perf_counter()
     told = listener or Silent()
-    asked = requests(model, targets, arguments)
+    conversion, wanted = after_conversion.parted(arguments)
+    asked = requests(model, targets, conversion)
     folder = _folder(asked[0][0])
     for request, _ in asked:
         api.routes_for(request, api.format_of(request))
@@ -100,6 +102,9 @@ def convert_targets(
         try:
             timed = catalog.target(target).compiled is None
             results[target] = api.run(replace(request, out=below), told, timed)
+            if wanted:
+                results[target], seen = after_conversion.add(results[target], request, wanted, told)
+                seen.check()
         except EdgepipeError as error:
             errors[target] = error
             told.note(f"{target} didn't get to its end: {error.message}")

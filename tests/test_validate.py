@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tflite_models import model_of
+from validated_nets import MOVED, WEIGHTS, dense, labelled
 
 import edgepipe
 from edgepipe import making
@@ -20,8 +20,6 @@ from edgepipe.cli.main import run
 from edgepipe.errors import InputError, LimitError, OptionError, SamplesError, UnknownName
 from edgepipe.session import Session
 from edgepipe.store import Store
-from edgepipe.tflite import saving
-from edgepipe.tflite.graph import Op, Tensor
 from edgepipe.validation import evaluating, matching, validating
 from edgepipe.validation.evaluating import Task
 from edgepipe.validation.evidence import Gate, Verdict
@@ -29,35 +27,12 @@ from edgepipe.validation.validating import Validated
 
 pytestmark = pytest.mark.toolchain("edge")
 
-FEATURES, CLASSES, SAMPLES = 6, 3, 90
-RNG = np.random.default_rng(5)
-WEIGHTS = RNG.standard_normal((CLASSES, FEATURES)).astype(np.float32)
-
-
-def dense(folder: Path, name: str, noise: float = 0.0, extra: bool = False) -> Path:
-    """A linear classifier as TFLite; `noise` makes another one, near it."""
-    moved = WEIGHTS + noise * np.random.default_rng(1).standard_normal(WEIGHTS.shape)
-    x, scores = Tensor("x", (1, FEATURES)), Tensor("scores", (1, CLASSES))
-    kernel = Tensor.constant("w", moved.astype(np.float32), "float32")
-    bias = Tensor.constant("b", np.zeros(CLASSES, np.float32), "float32")
-    ops = [Op.make("FULLY_CONNECTED", [x, kernel, bias], [scores])]
-    ends = [scores]
-    if extra:
-        shares = Tensor("shares", (1, CLASSES))
-        ops.append(Op.make("SOFTMAX", [scores], [shares], beta=1.0))
-        ends.append(shares)
-    saving.save(model_of(ops, [x], ends), folder / name)
-    return folder / name
+SAMPLES = 90
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Samples whose labels are what the float model says, but for every tenth."""
-    x = np.random.default_rng(2).standard_normal((SAMPLES, FEATURES)).astype(np.float32)
-    labels = (x @ WEIGHTS.T).argmax(1)
-    labels[::10] = (labels[::10] + 1) % CLASSES
-    np.savez(tmp_path / "data.npz", x=x, labels=labels)
-    return tmp_path / "data.npz"
+    return labelled(tmp_path, SAMPLES)
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +62,7 @@ def test_both_sides_get_their_accuracy_and_what_lies_between(tmp_path: Path, dat
     found = validated(tmp_path, data)
     with np.load(data) as file:
         x, labels = file["x"], file["labels"]
-    moved = WEIGHTS + 0.2 * np.random.default_rng(1).standard_normal(WEIGHTS.shape)
-    wanted, received = x @ WEIGHTS.T, x @ moved.astype(np.float32).T
+    wanted, received = x @ WEIGHTS.T, x @ MOVED.astype(np.float32).T
     top = score(found, "top1")
     assert top.baseline.value == pytest.approx(90.0)
     assert top.candidate.value == pytest.approx(100 * (received.argmax(1) == labels).mean())

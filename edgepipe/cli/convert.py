@@ -12,6 +12,7 @@ import click
 from edgepipe.cli.compiler_options import chip_options, gate_options
 from edgepipe.cli.data_options import data_options, read_data_flags
 from edgepipe.cli.progress import Progress
+from edgepipe.cli.validation_options import read_gates, validation_options
 from edgepipe.errors import OptionError
 
 Command = Callable[..., Any]
@@ -175,6 +176,11 @@ targets_option = click.option(
 @data_options
 @chip_options
 @gate_options
+@click.option(
+    "--validate", metavar="DATA",
+    help="Run the result beside the model on these samples; the report tells what was lost.",
+)  # fmt: skip
+@validation_options
 @click.option("--dry-run", is_flag=True, help="Show the routes and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -187,7 +193,7 @@ def convert(context: click.Context, /, **flags: Any) -> None:
     MODEL is a Keras .keras or .h5, a SavedModel folder, a PyTorch .pt2 or TorchScript file, an
     ONNX or TFLite file; or, with --model, PyTorch code and its weights.
     """
-    from edgepipe import api
+    from edgepipe.validation import after_conversion
 
     dry_run, as_json = flags.pop("dry_run"), flags.pop("as_json")
     quiet, verbose = flags.pop("quiet"), flags.pop("verbose")
@@ -195,19 +201,22 @@ def convert(context: click.Context, /, **flags: Any) -> None:
     targets = flags.pop("targets")
     if len(targets) == 1:
         flags["target"] = targets[0]
+    flags["gates"] = read_gates(flags["gates"])
     model, arguments = read_flags(flags)
     if dry_run:
-        _plan(model, arguments, targets, as_json)
+        _plan(model, after_conversion.parted(arguments)[0], targets, as_json)
         return
     if len(targets) > 1:
         _convert_targets(model, arguments, targets, as_json, quiet, verbose)
         return
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
-        result = api.convert(model, listener=progress, **arguments)
+        result, validated = after_conversion.converted(model, arguments, progress)
     if as_json:
         click.echo(json.dumps(result.report, indent=2))
     elif not quiet:
         _show(result)
+    if validated is not None:
+        validated.check()
 
 
 def _plan(model: str, arguments: dict[str, Any], targets: tuple[str, ...], as_json: bool) -> None:
@@ -257,7 +266,7 @@ def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model and the keywords of `edgepipe.convert`."""
     # By identity: 0 is a number that was said.
     said = {name: value for name, value in flags.items() if value is not False}
-    arguments = {name: value for name, value in said.items() if value not in (None, (), "")}
+    arguments = {name: value for name, value in said.items() if value not in (None, (), "", {})}
     if flags.get("antialias") is False:
         arguments["antialias"] = False  # The one flag whose absence is something else.
     read_data_flags(arguments)
@@ -303,7 +312,7 @@ def read_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
 def _show(result: Any) -> None:
     from edgepipe import process_memory
     from edgepipe.inputs import shape_words
-    from edgepipe.report import compiled, ethosu, quantized
+    from edgepipe.report import compiled, ethosu, quantized, validation
 
     report = result.report
     proof = ": it loads, runs and repeats" if result.report["chosen"] == "as-is" else ""
@@ -327,7 +336,8 @@ def _show(result: Any) -> None:
             )
             click.echo(f"  {kind[:-1]} {port['name']}: {shape} {port['dtype']}{moved}")
     compiling = [*compiled.summary(report), *ethosu.summary(report)]
-    for line in [*quantized.summary(report), *compiling]:
+    seen = validation.summary(report["validation"]) if "validation" in report else []
+    for line in [*quantized.summary(report), *compiling, *seen]:
         click.echo(f"  {line}")
     click.echo(f"  {result.report_path}")
 

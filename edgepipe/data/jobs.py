@@ -24,3 +24,9 @@ def write_samples(
 
 def look(source: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
     return survey(DataSource.from_json(source), Signature.from_json(signature)).to_json()
+
+
+def prints(source: dict[str, Any], signature: dict[str, Any]) -> list[list[str]]:
+    """Name and digest of every sample."""
+    dataset = DataSource.from_json(source).open(Signature.from_json(signature))
+    return [list(pair) for pair in dataset.prints()]

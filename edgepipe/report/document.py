@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepipe import __version__, process_memory
+from edgepipe import __version__, given_data, process_memory
 from edgepipe.artifact import Artifact
 from edgepipe.dataset import DataSource
 from edgepipe.errors import EdgepipeError
@@ -72,7 +72,7 @@ def of(account: Account, session: Session, folder: Path) -> dict[str, Any]:
             "digest": session.samples.key(account.source.ends()),
             **_data(session.samples.data),
         },
-        "calibration": _calibration(account),
+        "calibration": _calibration(account, session),
         "tolerance": vars(session.tolerance),
         "chosen": next((trial.route for trial in account.trials if trial.status == "chosen"), None),
         "routes": [trial.to_json() for trial in account.trials],
@@ -109,7 +109,7 @@ def _data(source: DataSource | None) -> dict[str, Any]:
     return {"limit": source.limit, "preprocessing": source.preprocessing.to_json()}
 
 
-def _calibration(account: Account) -> dict[str, Any] | None:
+def _calibration(account: Account, session: Session) -> dict[str, Any] | None:
     source = account.request.data_sources().get("calibration")
     if source is None:
         return None
@@ -118,8 +118,18 @@ def _calibration(account: Account) -> dict[str, Any] | None:
         "random": source.random,
         "seed": source.seed,
         "digest": source.key(account.source.ends()),
+        "prints": _prints(account, session),
         **_data(source),
     }
+
+
+def _prints(account: Account, session: Session) -> list[str]:
+    """Of each sample that something was learnt from, so that a validation knows it again."""
+    learning = session.learning
+    if learning is None or account.error is not None:
+        return []
+    found = given_data.prints(session, learning.calibration, account.source.ends())
+    return [digest for _, digest in found]
 
 
 def _source(source: Artifact) -> dict[str, Any]:

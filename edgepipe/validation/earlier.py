@@ -50,6 +50,11 @@ class Earlier:
         said = self.request.get("preprocessing")
         return dict(said) if isinstance(said, dict) else None
 
+    @property
+    def calibrated_on(self) -> list[str]:
+        """A digest of each sample that something was learnt from."""
+        return list((self.report.get("calibration") or {}).get("prints") or ())
+
     def before_compiling(self) -> Earlier | None:
         """The integer model that a chip's compiler was given, from the same folder."""
         for item in reversed(self.report["outputs"]):

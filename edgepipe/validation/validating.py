@@ -16,7 +16,7 @@ from edgepipe.samples import SampleSource
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
-from edgepipe.validation import choosing, evaluating, opening, scoring
+from edgepipe.validation import choosing, evaluating, leak, opening, scoring
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evaluating import Data, Task
 from edgepipe.validation.evidence import Gate, Validation, Verdict
@@ -33,10 +33,11 @@ class Validated:
     validation: Validation
     report: dict[str, Any]
     path: Path
+    allow_undecided: bool = False
 
-    def check(self, allow_undecided: bool = False) -> None:
+    def check(self) -> None:
         """Raises a LimitError with a sentence for each gate that did not pass."""
-        check_gates(self.validation.gates, allow_undecided, self.path)
+        check_gates(self.validation.gates, self.allow_undecided, self.path)
 
 
 def validate(
@@ -48,7 +49,7 @@ def validate(
     """
     asked = Asked.of(artifact, arguments)
     found = run(asked, listener or Silent())
-    found.check(asked.allow_undecided)
+    found.check()
     return found
 
 
@@ -58,7 +59,7 @@ def run(asked: Asked, listener: Listener) -> Validated:
     delivery.check_folder(folder)
     found = seen(asked, listener)
     report = document(asked, found)
-    return Validated(found, report, _write(folder, report))
+    return Validated(found, report, _write(folder, report), asked.allow_undecided)
 
 
 def seen(asked: Asked, listener: Listener) -> Validation:
@@ -71,6 +72,7 @@ def seen(asked: Asked, listener: Listener) -> Validation:
         source = opened.request.data(asked.data)
         baseline = _baseline(asked, opened)
         notes = [*opened.notes, *_look(session, source, opened)]
+        notes += leak.check(session, source, opened.ends, opened.earlier, asked.allow_leak)
         data = evaluating.look(session, source, opened.ends)
         planned = choosing.planned(asked.metrics, opened.ends, data, baseline is not None)
         for text in notes:

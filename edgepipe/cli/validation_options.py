@@ -1,0 +1,68 @@
+"""The flags that say how a deployed model is measured beside its float one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edgepipe.errors import OptionError
+from edgepipe.validation.asked import BASELINES, DEVICES
+
+Command = Callable[..., Any]
+
+
+def validation_options(command: Command) -> Command:
+    """What `convert --validate` takes, too."""
+    for option in reversed(
+        (
+            click.option(
+                "--baseline", metavar="NAME",
+                help=f"What runs the float model: {', '.join(BASELINES)}. Default: its own"
+                " framework.",
+            ),
+            click.option(
+                "--baseline-device", metavar="NAME",
+                help=f"{' or '.join(DEVICES)}. Default: cpu.",
+            ),
+            click.option(
+                "--metric", "metrics", multiple=True, metavar="NAME[@OUTPUT]",
+                help="What to measure. Again for more. Default: all that applies.",
+            ),
+            click.option(
+                "--gate", "gates", multiple=True, metavar="NAME=VALUE",
+                help="A limit that must hold, else the exit code is 5. Again for more.",
+            ),
+            click.option(
+                "--allow-undecided", is_flag=True,
+                help="Let a gate pass that too few samples decide.",
+            ),
+            click.option(
+                "--allow-leak", is_flag=True,
+                help="Take samples that the model was calibrated on.",
+            ),
+            click.option(
+                "--jobs", type=click.IntRange(min=0), metavar="N",
+                help="Processes that evaluate. Default: one a core.",
+            ),
+            click.option(
+                "--worst", type=click.IntRange(min=0), metavar="N",
+                help="Samples to show on which both sides differ most. Default: 8.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def read_gates(texts: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise OptionError(
+                f"--gate takes NAME=VALUE, received {text!r}", hint="for instance max-drop=0.5."
+            )
+        found[name.strip()] = value.strip()
+    return found
