@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
+    from edgepipe.bundling.bundle import Bundle, bundle
     from edgepipe.chip_preflight import preflight
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgepipe.validation.validating import Validated, validate
 
 __all__ = [
+    "Bundle",
     "Diagnosis",
     "EdgepipeError",
     "Inspection",
@@ -28,6 +30,7 @@ __all__ = [
     "TargetResults",
     "Validated",
     "__version__",
+    "bundle",
     "calibrate_host",
     "compile",
     "convert",
@@ -45,6 +48,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "bundle": "edgepipe.bundling.bundle",
+    "Bundle": "edgepipe.bundling.bundle",
     "convert": "edgepipe.api",
     "convert_targets": "edgepipe.several_targets",
     "TargetResults": "edgepipe.several_targets",

@@ -23,6 +23,7 @@ COMMANDS = {
     "preflight": "Foretell which ops of a quantized model an edge chip's compiler maps.",
     "estimate": "Estimate a quantized model's latency on an edge chip, with its error band.",
     "calibrate-host": "Make a host's profile for estimate from latencies that were measured.",
+    "bundle": "Pack a model with samples and references into one file for a board.",
     "data": "Show what of some data a model would be fed.",
     "validate": "Run a deployed model beside the float one on data, and apply limits.",
     "diagnose": "Say which layers of the int8 model cost the accuracy, and why.",

@@ -1,0 +1,289 @@
+"""Bundles: what is in them, that they are the same again, and that what was changed is refused."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_bundles import COUNT, Converted, converted, python_of, result_of, rows, run, verdicts
+
+import edgepipe
+from edgepipe.bundling import sealing
+from edgepipe.errors import ModelNotFound, OptionError, PathError, UnknownName
+
+pytestmark = pytest.mark.toolchain("edge")
+run_on_device: Any = importlib.import_module("edgepipe.device_tests.run_on_device")
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    return converted(tmp_path_factory.mktemp("converted"))
+
+
+@pytest.fixture(scope="module")
+def made(subject: Converted, tmp_path_factory: pytest.TempPathFactory) -> edgepipe.Bundle:
+    return subject.bundle(tmp_path_factory.mktemp("bundle") / "net.edgebundle", samples=40)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("cryptography")
+    folder = tmp_path_factory.mktemp("keys")
+    sealing.make_keys(folder)
+    return folder
+
+
+def rewritten(bundle: Path, target: Path, change: dict[str, bytes | None]) -> Path:
+    """A copy with members replaced, added, or left out."""
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(target, "w") as new:
+        for name in dict.fromkeys([*old.namelist(), *change]):
+            content = change[name] if name in change else old.read(name)
+            if content is not None:
+                new.writestr(name, content)
+    return target
+
+
+def test_bundle_holds_each_form_samples_labels_references_and_the_runner(
+    made: edgepipe.Bundle,
+) -> None:
+    manifest = made.manifest
+    assert [model["name"] for model in manifest["models"]] == [
+        "model_float32.tflite", "model_int8.tflite",
+    ]  # fmt: skip
+    assert [model["primary"] for model in manifest["models"]] == [False, True]
+    assert manifest["samples"]["count"] == 40
+    int8 = manifest["models"][1]
+    assert rows(made.path, int8["outputs"][0]["expected"]).dtype == np.int8
+    assert rows(made.path, int8["outputs"][0]["reference"]).dtype == np.float32
+    assert len(rows(made.path, manifest["samples"]["labels"])) == 40
+    with zipfile.ZipFile(made.path) as archive:
+        assert set(archive.namelist()) == {"manifest.json", *manifest["files"]}
+        assert "run_on_device.py" in archive.namelist()
+
+
+def test_bundle_of_the_same_is_the_same_file(
+    subject: Converted, made: edgepipe.Bundle, tmp_path: Path
+) -> None:
+    again = subject.bundle(tmp_path / "again.edgebundle", samples=40)
+    assert again.path.read_bytes() == made.path.read_bytes()
+
+
+def test_bytes_are_kept_where_the_preprocessing_replays_exactly(
+    subject: Converted, made: edgepipe.Bundle, tmp_path: Path
+) -> None:
+    plain = subject.bundle(tmp_path / "plain.edgebundle", samples=40, raw=False)
+    file = made.manifest["models"][0]["inputs"][0]
+    assert rows(made.path, file["file"]).dtype == np.uint8
+    assert file["steps"]["scale"] == 1 / 255
+    assert rows(plain.path, file["file"]).dtype == np.float32
+    results = [
+        result_of(path, tmp_path / name, "--no-latency", python=python_of("edge"))
+        for name, path in (("a", made.path), ("b", plain.path))
+    ]
+    seen = [model["outputs"] for result in results for model in result["models"]]
+    assert seen[:2] == seen[2:]
+
+
+def test_raw_is_refused_for_numbers_that_are_no_bytes(subject: Converted, tmp_path: Path) -> None:
+    data = tmp_path / "floats.npz"
+    np.savez(data, x=np.random.default_rng(0).uniform(0, 1, (5, 1, 16)).astype(np.float32))
+    with pytest.raises(OptionError, match="no bytes"):
+        subject.bundle(tmp_path / "x.edgebundle", data=data, labels="", raw=True)
+
+
+@pytest.mark.toolchain("torch", "onnx2tf")
+def test_layouts_are_applied_before_the_board(build: Any, tmp_path: Path) -> None:
+    """A channels-first model becomes a channels-last file; the runner knows nothing of it."""
+    folder = build("torch", TORCH)
+    out = tmp_path / "out"
+    np.savez(
+        tmp_path / "x.npz", x=np.random.default_rng(1).normal(size=(12, 1, 3, 8, 6)).astype("f4")
+    )
+    edgepipe.convert(folder / "net.pt2", out=out)
+    bundle = edgepipe.bundle(out, data=tmp_path / "x.npz", path=tmp_path / "n.edgebundle")
+    (model,) = bundle.manifest["models"]
+    assert model["inputs"][0]["shape"] == [1, 8, 6, 3]
+    assert rows(bundle.path, model["inputs"][0]["file"]).shape == (12, 1, 8, 6, 3)
+    result = result_of(bundle.path, tmp_path / "r", "--no-latency", python=python_of("edge"))
+    (seen,) = result["models"][0]["outputs"].values()
+    assert seen["reference"]["sqnr_db"] > 90
+    assert seen["host"]["sqnr_db"] > 120
+
+
+TORCH = """
+import torch
+net = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 5, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(5, 2, 3)).eval()
+torch.export.save(torch.export.export(net, (torch.rand(1, 3, 8, 6),)), "net.pt2")
+"""
+
+
+def test_single_model_is_bundled_against_another(subject: Converted, tmp_path: Path) -> None:
+    source = subject.folder.parent / "net.tflite"
+    bundle = edgepipe.bundle(
+        subject.folder / "model_int8.tflite", against=source, data=subject.data,
+        preprocessing={"scale": 1 / 255}, path=tmp_path / "one.edgebundle", samples=10,
+    )  # fmt: skip
+    (model,) = bundle.manifest["models"]
+    assert (model["name"], model["precision"]) == ("model_int8.tflite", "int8")
+
+
+def test_command_writes_the_bundle_and_says_what_to_type(
+    subject: Converted, tmp_path: Path
+) -> None:
+    from edgepipe.cli.main import edgepipe as root
+
+    words = ["bundle", subject.folder, "--data", subject.data, "--labels", "labels"]
+    words += ["--scale", "1/255", "--samples", "7", "--gate", "max-drop=2 points"]
+    done = CliRunner().invoke(root, [*map(str, words), "-o", str(tmp_path / "c.edgebundle")])
+    assert done.exit_code == 0, done.output
+    assert "python3 run_on_device.py c.edgebundle" in done.output
+    with zipfile.ZipFile(tmp_path / "c.edgebundle") as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    assert manifest["samples"]["count"] == 7
+    assert [(one["name"], one["value"]) for one in manifest["limits"]] == [("max-drop", 2.0)]
+
+
+def test_changed_model_folder_is_refused(subject: Converted, tmp_path: Path) -> None:
+    copy = tmp_path / "out"
+    copy.mkdir()
+    for file in subject.folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    with (copy / "model_int8.tflite").open("ab") as changed:
+        changed.write(b"\0")
+    with pytest.raises(OptionError, match="changed after edgepipe wrote it"):
+        Converted(copy, subject.data).bundle(tmp_path / "x.edgebundle")
+    (copy / "model_int8.tflite").unlink()
+    with pytest.raises(ModelNotFound, match="is gone"):
+        Converted(copy, subject.data).bundle(tmp_path / "x.edgebundle")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"gates": ["max-drp=1"]}, UnknownName, "max-drp"),
+        ({"gates": ["max-drop"]}, OptionError, "NAME=VALUE"),
+        ({"gates": {"min-top1": "1.5"}}, OptionError, "0 to 1"),
+        ({"gates": {"max-latency": "nan"}}, OptionError, "nan"),
+        ({"samples": 0}, OptionError, "from 1 on"),
+        ({"encrypt": True}, OptionError, "needs a key"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(
+    subject: Converted, tmp_path: Path, settings: dict[str, Any], kind: type, words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        subject.bundle(tmp_path / "x.edgebundle", **settings)
+
+
+def test_folder_that_convert_did_not_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"no report\.json"):
+        edgepipe.bundle(tmp_path, data="random")
+
+
+# Sealed
+
+
+def test_signed_bundle_runs_and_a_changed_or_unsigned_one_is_refused(
+    subject: Converted, made: edgepipe.Bundle, keys: Path, tmp_path: Path
+) -> None:
+    signed = subject.bundle(tmp_path / "s.edgebundle", samples=5, sign=keys / "sign.pem")
+    public = keys / "public.pem"
+    fine = run(signed.path, "--public-key", public)
+    assert "signature checked" in fine.stdout, fine.stderr  # That no runtime is here comes after.
+    unsigned = run(made.path, "--public-key", public)
+    assert (unsigned.returncode, "is not signed" in unsigned.stderr) == (2, True)
+    with zipfile.ZipFile(signed.path) as archive:
+        manifest = archive.read("manifest.json").replace(b'"count": 5', b'"count": 4')
+    changed = rewritten(signed.path, tmp_path / "c.edgebundle", {"manifest.json": manifest})
+    refused = run(changed, "--public-key", public)
+    assert (refused.returncode, "signature is wrong" in refused.stderr) == (2, True)
+
+
+def test_encrypted_model_needs_its_key_which_is_never_shown(
+    subject: Converted, keys: Path, tmp_path: Path
+) -> None:
+    secret = (keys / "model.key").read_text().strip()
+    bundle = subject.bundle(
+        tmp_path / "e.edgebundle", samples=5, encrypt=True, key=keys / "model.key"
+    )
+    plain = (subject.folder / "model_int8.tflite").read_bytes()
+    with zipfile.ZipFile(bundle.path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert not any(plain[:64] in content for content in members.values())
+    assert not any(secret.encode() in content for content in members.values())
+    without = run(bundle.path)
+    assert (without.returncode, "is encrypted and no key" in without.stdout) == (2, True)
+    other = tmp_path / "other.key"
+    other.write_text("00" * 32)
+    wrong = run(bundle.path, "--key", other)
+    assert (wrong.returncode, "the key is another" in wrong.stdout) == (2, True)
+    opened = run_on_device.Bundle(str(bundle.path), str(keys / "model.key"))
+    assert opened.model(opened.manifest["models"][1]) == plain
+    for done in (without, wrong):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_keys_are_made_for_their_owner_and_never_overwritten(keys: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in keys.iterdir()}
+    assert modes["sign.pem"] == modes["model.key"] == 0o600
+    with pytest.raises(PathError, match="never overwritten"):
+        sealing.make_keys(keys)
+
+
+def test_key_that_is_none_is_refused_without_being_shown(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    (tmp_path / "k").write_text("hunter2")
+    with pytest.raises(OptionError, match="64 hexadecimal") as told:
+        sealing.Sealing.of(None, True, tmp_path / "k")
+    assert "hunter2" not in str(told.value) + told.value.hint
+    assert "hunter2" not in repr(sealing.Sealing(b"hunter2", b"hunter2"))
+
+
+# What was damaged on the way
+
+
+def test_truncated_bundle_is_told_from_a_foreign_file(
+    made: edgepipe.Bundle, tmp_path: Path
+) -> None:
+    content = made.path.read_bytes()
+    for size in (0, 10, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut").write_bytes(content[:size])
+        done = run(tmp_path / "cut")
+        assert done.returncode == 2, done.stderr
+        assert "truncated or no edgepipe bundle" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("member", ["models/model_int8.tflite", "samples/labels.npy", "extra"])
+def test_changed_member_is_named(made: edgepipe.Bundle, tmp_path: Path, member: str) -> None:
+    path = rewritten(made.path, tmp_path / "c.edgebundle", {member: b"other"})
+    done = run(path)
+    assert done.returncode == 2
+    assert "was changed after it was made" in done.stderr
+    assert member in done.stderr
+
+
+def test_zip_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    done = run(tmp_path / "z")
+    assert (done.returncode, "no edgepipe bundle" in done.stderr) == (2, True)
+
+
+def test_limits_decide_the_exit_code(subject: Converted, tmp_path: Path) -> None:
+    bundle = subject.bundle(
+        tmp_path / "g.edgebundle", samples=COUNT, gates={"min-top1": "99%", "max-memory": "4G"}
+    )
+    done = run(bundle.path, "--out", tmp_path / "r", "--no-latency", python=python_of("edge"))
+    assert done.returncode == 5, done.stdout
+    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert verdicts(result)["accuracy"] == "failed"
+    assert verdicts(result)["memory"] == "passed"
+    assert "<failure" in (tmp_path / "r" / "junit.xml").read_text()
