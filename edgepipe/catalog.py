@@ -18,7 +18,6 @@ from edgepipe.targets.ethosu.accelerators import ACCELERATORS
 if TYPE_CHECKING:
     from edgepipe.runner import Runner
     from edgepipe.stage import Stage
-    from edgepipe.validation.metrics.metric import Metric
 
 STAGES: dict[str, str] = {
     "onnx_from_keras": "edgepipe.converters.onnx_from_keras:OnnxFromKeras",
@@ -73,12 +72,22 @@ READERS: dict[str, str] = {
 """Kinds of data, see `edgepipe.dataset`."""
 
 METRICS: dict[str, str] = {
-    "agreement": "edgepipe.validation.metrics.agreement:Agreement",
-    "sqnr": "edgepipe.validation.metrics.signal:Sqnr",
-    "cosine": "edgepipe.validation.metrics.signal:Cosine",
-    "top1": "edgepipe.validation.metrics.top:Top1",
+    "top1": "edgepipe.validation.metrics.classification:Top1",
+    "f1": "edgepipe.validation.metrics.classification:F1",
+    "f1-binary": "edgepipe.validation.metrics.classification:BinaryF1",
+    "binary-accuracy": "edgepipe.validation.metrics.classification:BinaryAccuracy",
+    "auc": "edgepipe.validation.metrics.ranking:Auc",
+    "mae": "edgepipe.validation.metrics.regression:Mae",
+    "rmse": "edgepipe.validation.metrics.regression:Rmse",
+    "r2": "edgepipe.validation.metrics.regression:R2",
+    "pearson": "edgepipe.validation.metrics.regression:Pearson",
+    "miou": "edgepipe.validation.metrics.segmentation:MeanIou",
+    "pixel-accuracy": "edgepipe.validation.metrics.segmentation:PixelAccuracy",
+    "agreement": "edgepipe.validation.metrics.likeness:Agreement",
+    "sqnr": "edgepipe.validation.metrics.likeness:Sqnr",
+    "cosine": "edgepipe.validation.metrics.likeness:Cosine",
 }
-"""What a validation can measure, see `edgepipe.validation.metrics.metric`."""
+"""What a validation can measure; `top5` and any other `topK` beside them."""
 
 TOOLCHAINS: tuple[str, ...] = (
     "keras",
@@ -204,13 +213,6 @@ def stages() -> Iterable[Stage]:
 
 def runner(format: Format) -> type[Runner]:
     kind: type[Runner] = load(RUNNERS[format])
-    return kind
-
-
-def metric(name: str) -> type[Metric]:
-    if name not in METRICS:
-        raise UnknownName.of("metric", name, METRICS)
-    kind: type[Metric] = load(METRICS[name])
     return kind
 
 

@@ -29,7 +29,7 @@ from edgepipe.validation.subject import Subject
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REVISION = 1
+REVISION = 2
 """Raised when the same samples would give other rows."""
 STRETCHES, FEWEST, MOST = 40, 16, 250
 """Into how many parts a data set goes, and how many samples a part has; a part at the end that one

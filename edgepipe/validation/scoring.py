@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from edgepipe import catalog
 from edgepipe.validation.evaluating import Evaluation
-from edgepipe.validation.evidence import Interval, Score
+from edgepipe.validation.evidence import Score
 from edgepipe.validation.metrics.planned import Planned
+from edgepipe.validation.statistics import Sampling, score
 
 
-def scores(planned: Sequence[Planned], found: Evaluation) -> tuple[Score, ...]:
-    return tuple(_score(number, one, found) for number, one in enumerate(planned))
+def scores(planned: Sequence[Planned], found: Evaluation, sampling: Sampling) -> tuple[Score, ...]:
+    return tuple(_score(number, one, found, sampling) for number, one in enumerate(planned))
 
 
-def _score(number: int, one: Planned, found: Evaluation) -> Score:
-    kind = catalog.metric(one.name)
+def _score(number: int, one: Planned, found: Evaluation, sampling: Sampling) -> Score:
     rows = found.of("candidate", number)
     beside = found.of("baseline", number) if f"baseline/{number}" in found.rows else None
-    return Score(
-        metric=one.name,
-        output=one.output,
-        unit=kind.unit,
-        higher_is_better=kind.higher_is_better,
-        samples=len(rows),
-        candidate=_plain(one, rows),
-        baseline=None if beside is None else _plain(one, beside),
-    )
-
-
-def _plain(one: Planned, rows: Any) -> Interval:
-    value = one.metric.figure(rows)
-    return Interval(value, value, value, 0.0)
+    return score(one.metric, one.output, rows, beside, sampling)

@@ -21,6 +21,7 @@ from edgepipe.validation.asked import Asked
 from edgepipe.validation.evaluating import Data, Task
 from edgepipe.validation.evidence import Gate, Validation, Verdict
 from edgepipe.validation.opening import Opened
+from edgepipe.validation.statistics import Sampling
 from edgepipe.validation.subject import Subject
 
 DOCUMENT = "validation.json"
@@ -79,7 +80,7 @@ def seen(asked: Asked, listener: Listener) -> Validation:
             listener.note(text)
         task = Task(opened.candidate, baseline, source, opened.ends, planned, asked.jobs)
         found = evaluating.evaluate(session, task, data.count)
-        scores = scoring.scores(planned, found)
+        scores = scoring.scores(planned, found, Sampling(seed=asked.request.seed))
         absent = {"baseline": opened.absent} if baseline is None else {}
         return Validation(
             candidate=_side(session, opened.candidate),

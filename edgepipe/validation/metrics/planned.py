@@ -6,13 +6,13 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepipe import catalog
+from edgepipe.validation.metrics.by_name import named
 from edgepipe.validation.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
 class Planned:
-    """`name` is in `catalog.METRICS`; settings are those of the metric's constructor."""
+    """`name` is one that `by_name.named` knows."""
 
     name: str
     output: str
@@ -20,8 +20,7 @@ class Planned:
 
     @functools.cached_property
     def metric(self) -> Metric:
-        made: Metric = catalog.metric(self.name)(**self.settings)
-        return made
+        return named(self.name)
 
     def opened(self) -> Planned:
         """With its metric made now, so that a wrong setting is met before any sample is run."""
