@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from edgepipe.advice import Advice, advise
     from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
     from edgepipe.bundling.bundle import Bundle, bundle
     from edgepipe.chip_preflight import preflight
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgepipe.validation.validating import Validated, validate
 
 __all__ = [
+    "Advice",
     "Bundle",
     "Diagnosis",
     "EdgepipeError",
@@ -30,6 +32,7 @@ __all__ = [
     "TargetResults",
     "Validated",
     "__version__",
+    "advise",
     "bundle",
     "calibrate_host",
     "compile",
@@ -50,6 +53,8 @@ __all__ = [
 _HOMES = {
     "bundle": "edgepipe.bundling.bundle",
     "Bundle": "edgepipe.bundling.bundle",
+    "advise": "edgepipe.advice",
+    "Advice": "edgepipe.advice",
     "convert": "edgepipe.api",
     "convert_targets": "edgepipe.several_targets",
     "TargetResults": "edgepipe.several_targets",

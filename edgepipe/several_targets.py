@@ -106,8 +106,9 @@ def convert_targets(
                 results[target], seen = after_conversion.add(results[target], request, wanted, told)
                 seen.check()
         except EdgepipeError as error:
+            if error.message not in {one.message for one in errors.values()}:
+                told.note(f"{target} didn't get to its end: {error.message}")
             errors[target] = error
-            told.note(f"{target} didn't get to its end: {error.message}")
         failed = errors.get(target)
         report = _report(below, results.get(target), failed)
         rows.append(target_row.row(target, request.precision, report, below, failed, notes))

@@ -17,6 +17,7 @@ from edgepipe.errors import EdgepipeError, InternalError, UsageError
 
 COMMANDS = {
     "convert": "Convert a model for a target and prove that it still works.",
+    "advise": "Say which targets suit a model, and what keeps the others from fitting.",
     "plan": "Show the routes that convert would try, without running them.",
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
     "compile": "Compile int8 TFLite files for an edge chip, with its own compiler.",

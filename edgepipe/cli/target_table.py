@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -14,8 +14,12 @@ HEAD = ("target", "type", "size", "memory", "on chip", "latency", "like float")
 NOTHING = "-"
 
 
-def lines(rows: Sequence[TargetRow]) -> list[str]:
+def lines(rows: Sequence[TargetRow], verdicts: Mapping[str, str] | None = None) -> list[str]:
+    """A line each; `verdicts` by target stand in the place of the type."""
     table = [HEAD, *(_cells(row) for row in rows)]
+    if verdicts is not None:
+        second = ["verdict", *(verdicts[row.target] for row in rows)]
+        table = [(line[0], cell, *line[2:]) for line, cell in zip(table, second, strict=True)]
     widths = [max(len(line[at]) for line in table) for at in range(len(HEAD))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
