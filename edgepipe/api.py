@@ -15,6 +15,7 @@ from edgepipe import (
     input_ranges,
     inputs,
     making,
+    manifest,
     pipeline,
     program_steps,
     toolchain,
@@ -263,6 +264,7 @@ def _deliver(
     path = delivery.write_report(folder, report)
     files = {item.path.name: item.path for item in written}
     files |= {name: folder / name for name in report.get("emitted", ())}
+    manifest.of_run(folder, written, *beside, *report.get("emitted", ()))
     result = Result(folder, written[-1].path, files, report, path)
     if unfinished is not None:
         unfinished.details.update(report=str(path), model=str(result.model))
@@ -284,6 +286,8 @@ def _report_failure(
         report = document.of(account, session, folder)
         report["routes"] = error.details.get("trials", [])
         error.details["report"] = str(delivery.write_report(folder, report))
+        if account.written:
+            manifest.of_run(folder, account.written)
 
 
 @dataclass(frozen=True)

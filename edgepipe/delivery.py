@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ from edgepipe.session import Session
 from edgepipe.store import Store
 
 RECIPE = "recipe.toml"
+MANIFEST = "manifest.json"
 COMPILE_LOG = "model_edgetpu.log"
 KEYS = {"recipe": RECIPE, "compile_log": COMPILE_LOG}
 """Where the report says that they are there."""
@@ -110,6 +112,7 @@ def write_c(session: Session, chosen: Candidate, model: Path) -> list[str]:
 
 def clear_earlier(folder: Path, kept: set[str]) -> None:
     """Take away what an earlier run wrote: beside a new report it would pass for this run."""
+    (folder / MANIFEST).unlink(missing_ok=True)
     for name in _of_earlier_run(folder) - kept:
         path = folder / name
         if path.is_dir() and not path.is_symlink():
@@ -168,15 +171,20 @@ def _is_copy(source: Path, target: Path) -> bool:
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> Path:
-    path = folder / "report.json"
+    return write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Aside, then renamed; its folder is made where there is none."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise _unwritable(folder, error) from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise _unwritable(path.parent, error) from error
     return path
 
 

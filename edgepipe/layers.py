@@ -55,9 +55,11 @@ SETTABLE = (
 REQUEST_PREFIX, OPTION_PREFIX = "EDGEPIPE_CONVERT_", "EDGEPIPE_OPTION_"
 
 
-def request_for(model: str | Path, arguments: Mapping[str, Any]) -> Request:
+def request_for(
+    model: str | Path, arguments: Mapping[str, Any], start: Path | None = None
+) -> Request:
     """The whole request: what was said, on top of the environment, on top of edgepipe.toml."""
-    project = settings.project_settings()
+    project = settings.project_settings(start)
     table = project.get("convert", {})
     for name in table:
         if name not in SETTABLE:

@@ -11,7 +11,16 @@ from typing import Any
 from edgepipe.errors import OptionError, UnknownName
 
 PROJECT_FILE = "edgepipe.toml"
-TABLES = ("toolchains", "options", "store", "convert", "preprocessing")
+TABLES = (
+    "toolchains",
+    "options",
+    "store",
+    "convert",
+    "preprocessing",
+    "defaults",
+    "gates",
+    "models",
+)
 
 _TOML = "tomllib" if sys.version_info >= (3, 11) else "tomli"  # tomllib came with Python 3.11
 

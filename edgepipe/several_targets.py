@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import __version__, api, catalog, delivery
+from edgepipe import __version__, api, catalog, delivery, manifest
 from edgepipe.api import Result
 from edgepipe.artifact import IR
 from edgepipe.errors import EdgepipeError, OptionError
@@ -118,13 +118,21 @@ def convert_targets(
     with contextlib.suppress(OSError):
         delivery.clear_earlier(folder, set())
     path = delivery.write_report(folder, summary)
+    made = [row.target for row in rows if (folder / row.target).is_dir()]
+    manifest.write(folder, [path.name, *made])
     return TargetResults(folder, tuple(rows), results, errors, summary, path)
 
 
 def requests(
-    model: str | Path, targets: Iterable[str], arguments: Mapping[str, Any]
+    model: str | Path,
+    targets: Iterable[str],
+    arguments: Mapping[str, Any],
+    start: Path | None = None,
 ) -> list[tuple[Request, tuple[str, ...]]]:
-    """A checked request for each target, with what is not used for it."""
+    """A checked request for each target, with what is not used for it.
+
+    `start` is where the nearest edgepipe.toml is looked for, the current folder by default.
+    """
     names = list(targets)
     for name in names:
         catalog.target(name)
@@ -139,9 +147,7 @@ def requests(
             hint="leave it out, or run each target alone.",
         )
     goals = [catalog.target(name) for name in names]
-    said = {
-        name: _flag(name) for name in CHIP_FIELDS if arguments.get(name) not in (None, "", False)
-    }
+    said = _said(arguments)
     for field, flag in said.items():
         if not any(_takes(goal, field, arguments[field]) for goal in goals):
             raise OptionError(
@@ -150,10 +156,10 @@ def requests(
             )
     found = []
     for goal in goals:
-        foreign = [field for field in said if not _takes(goal, field, arguments[field])]
+        foreign = foreign_to(goal, arguments)
         taken = {name: value for name, value in arguments.items() if name not in foreign}
         try:
-            request = request_for(model, {**taken, "target": goal.name})
+            request = request_for(model, {**taken, "target": goal.name}, start)
             request.check()
         except OptionError as error:
             error.args = (f"target {goal.name}: {error.message}",)
@@ -164,6 +170,17 @@ def requests(
         )
         found.append((request, notes))
     return found
+
+
+def foreign_to(goal: catalog.Target, arguments: Mapping[str, Any]) -> list[str]:
+    """What was said that means nothing to this target."""
+    return [field for field in _said(arguments) if not _takes(goal, field, arguments[field])]
+
+
+def _said(arguments: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: _flag(name) for name in CHIP_FIELDS if arguments.get(name) not in (None, "", False)
+    }
 
 
 def _flag(field: str) -> str:

@@ -147,7 +147,7 @@ class Store:
 
     def all_keys(self) -> list[str]:
         """Of all entries, whole or not."""
-        return sorted(folder.name for folder in self._entries.glob("??/*") if _is_key(folder.name))
+        return sorted(folder.name for folder in self._entries.glob("??/*") if is_key(folder.name))
 
     def remove(self, key: str) -> bool:
         """Remove an entry, whether this store uses it or not; False if another does."""
@@ -180,7 +180,7 @@ class Store:
             if held is not None:
                 _clear(self._making / name, held)
         for name in {path.stem for path in self._locks.glob("*.*")}:
-            if _is_key(name) and not self.folder(name).exists():
+            if is_key(name) and not self.folder(name).exists():
                 self.remove_unused(name)
 
     def _find(self, key: str) -> Entry | None:
@@ -255,7 +255,7 @@ class Store:
         return self._locks / f"{key}.{kind}"
 
     def _check_key(self, key: str) -> None:
-        if not _is_key(key):
+        if not is_key(key):
             raise InternalError(f"a key has 64 hexadecimal digits, received {key!r}")
 
     @contextmanager
@@ -306,5 +306,5 @@ def _disk_full(place: Path, why: str, **details: Any) -> DiskFull:
     )
 
 
-def _is_key(text: str) -> bool:
+def is_key(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -469,7 +469,7 @@ def test_files_of_an_earlier_run_do_not_pass_for_this_ones(
     (tmp_path / "out" / "mine.txt").write_text("kept")
     edgepipe.convert(model, out=tmp_path / "out", route="tflite-converter")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"model_float32.tflite", "report.json", "mine.txt"}
+    assert names == {"manifest.json", "model_float32.tflite", "report.json", "mine.txt"}
 
 
 def test_a_failed_run_leaves_no_older_model_behind(

@@ -177,7 +177,7 @@ def test_what_the_quantizer_lacks_is_said_otherwise_first(
     result = edgepipe.convert(models / "square.tflite", **arguments, out=tmp_path / "made")
     assert any(note.startswith("integer_forms") for note in steps_of(result)[0]["notes"])
     assert sorted(item.name for item in result.folder.iterdir()) == [
-        "model_float32.tflite", "model_int8.tflite", "recipe.toml", "report.json",
+        "manifest.json", "model_float32.tflite", "model_int8.tflite", "recipe.toml", "report.json",
     ]  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from edgepipe.errors import EdgepipeError, InternalError, UsageError
 COMMANDS = {
     "convert": "Convert a model for a target and prove that it still works.",
     "advise": "Say which targets suit a model, and what keeps the others from fitting.",
+    "verify": "Check every file of a result against its manifest.json.",
+    "schema": "Print the JSON schema of edgepipe.toml, for editors.",
     "plan": "Show the routes that convert would try, without running them.",
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
     "compile": "Compile int8 TFLite files for an edge chip, with its own compiler.",
@@ -82,9 +84,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, _interrupt)
-        edgepipe.main(words, prog_name="edgepipe", standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
+        # Not standalone, click returns the code of `context.exit` instead of raising it.
+        ended = edgepipe.main(words, prog_name="edgepipe", standalone_mode=False)
+    except click.exceptions.Exit as early:
+        return early.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPT_EXIT
@@ -103,7 +106,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         click.echo(f"\nThis is a bug of edgepipe {__version__}: {error}", err=True)
         return BUG_EXIT
-    return 0
+    return ended if isinstance(ended, int) else 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import api, delivery
+from edgepipe import api, delivery, manifest
 from edgepipe.api import Result
 from edgepipe.errors import OptionError
 from edgepipe.layers import request_for
@@ -75,4 +75,5 @@ def add(
     document = validating.document(asked, found)
     report = {**result.report, "validation": document}
     path = delivery.write_report(result.folder, report)
+    manifest.add(result.folder, [path.name])
     return replace(result, report=report), Validated(found, document, path, asked.allow_undecided)

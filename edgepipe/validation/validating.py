@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepipe import __version__, delivery, given_data, toolchain
+from edgepipe import __version__, delivery, given_data, manifest, toolchain
 from edgepipe.dataset import DataSource
 from edgepipe.errors import LimitError
 from edgepipe.samples import SampleSource
@@ -204,4 +204,5 @@ def _write(folder: Path, report: dict[str, Any]) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
+    manifest.add(folder, [path.name])
     return path

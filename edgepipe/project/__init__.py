@@ -1,0 +1,1 @@
+"""The user's repository: its edgepipe.toml with models, their gates, and what was accepted."""
