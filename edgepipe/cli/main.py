@@ -23,7 +23,7 @@ COMMANDS = {
     "plan": "Show the routes that convert would try, without running them.",
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
     "compile": "Compile int8 TFLite files for an edge chip, with its own compiler.",
-    "preflight": "Foretell which ops of a quantized model an edge chip's compiler maps.",
+    "preflight": "Foretell which ops of a model an edge chip, or OpenVINO's device, runs.",
     "estimate": "Estimate a quantized model's latency on an edge chip, with its error band.",
     "calibrate-host": "Make a host's profile for estimate from latencies that were measured.",
     "bundle": "Pack a model with samples and references into one file for a board.",

@@ -1,4 +1,4 @@
-"""`edgepipe preflight`: what a chip's compiler will map of a quantized model, and why not."""
+"""`edgepipe preflight`: what a chip's compiler, or OpenVINO's device, will map of a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", default="edgetpu", show_default=True, metavar="NAME",
-              help="The chip: edgetpu, or an Ethos-U as ethos-u55-256.")  # fmt: skip
+              help="The chip: edgetpu, openvino, or an Ethos-U as ethos-u55-256.")  # fmt: skip
+@click.option("--device", default="", metavar="NAME",
+              help="OpenVINO: CPU (the default), GPU, NPU, AUTO, HETERO:GPU,CPU.")  # fmt: skip
 @click.option("-O", "--option", "options", multiple=True, metavar="STAGE.FIELD=VALUE",
               help="Ethos-U: an option of Vela's stage. Again for more.")  # fmt: skip
 @click.option("-a", "--multiple-subgraphs", "multiple", is_flag=True,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 def preflight(
     model: Path,
     target: str,
+    device: str,
     options: tuple[str, ...],
     multiple: bool,
     require_full_mapping: bool,
@@ -41,23 +44,25 @@ def preflight(
 ) -> None:
     """Foretell which ops of MODEL, an int8 TFLite file, are mapped to a chip.
 
-    For the Edge TPU without its compiler; for an Ethos-U Vela itself is asked.
+    For the Edge TPU without its compiler; for an Ethos-U Vela itself is asked. For openvino, MODEL
+    is its .xml or folder, ONNX or float TFLite, and OpenVINO is asked on a device of this machine.
 
     Each op that isn't has the compiler's own words, the rule, where the rule is from and how sure
     it is, and what would help. With --fix, what can be rewritten is, and the table is that of the
     file that was written.
     """
     from edgepipe import chip_preflight
-    from edgepipe.cli import preflight_ethosu
+    from edgepipe.cli import preflight_ethosu, preflight_openvino
     from edgepipe.cli.convert import read_options
     from edgepipe.targets.ethosu.preflight import Preflight as EthosuPreflight
+    from edgepipe.targets.openvino.preflight import Preflight as OpenvinoPreflight
 
-    if not model.is_file():
+    if not (model.is_file() or (target == chip_preflight.OPENVINO and model.exists())):
         raise ModelNotFound(f"no file {str(model)!r}", hint="give an int8 .tflite file.")
     if fix != (out is not None):
         raise OptionError("--fix and -o FILE go together", hint="--fix -o model_legal.tflite")
     facts: dict[str, Any] = {"model": str(model), "target": target}
-    found: Preflight | EthosuPreflight
+    found: Preflight | EthosuPreflight | OpenvinoPreflight
     if fix and out is not None:
         if target != "edgetpu":
             raise OptionError(
@@ -67,11 +72,15 @@ def preflight(
         model = out
     else:
         said = read_options(options)
-        found = chip_preflight.preflight(model, multiple, target=target, options=said)
+        found = chip_preflight.preflight(
+            model, multiple, target=target, options=said, device=device
+        )
     if as_json:
         click.echo(json.dumps({**facts, **found.to_json()}, indent=2))
     elif isinstance(found, EthosuPreflight):
         preflight_ethosu.show(model, found)
+    elif isinstance(found, OpenvinoPreflight):
+        preflight_openvino.show(model, found)
     else:
         _show(model, found)
     if require_full_mapping:

@@ -102,6 +102,26 @@ def _runtime_facts(compiled: Any) -> tuple[dict[str, str], dict[str, str]]:
     return folded, precisions
 
 
+def layers_of(compiled: Any) -> dict[str, dict[str, str]]:
+    """Operator of the given model -> the layer that does its work, its kernel and type."""
+    found: dict[str, dict[str, str]] = {}
+    try:
+        nodes = compiled.get_runtime_model().get_ordered_ops()
+    except RuntimeError:  # Not every device gives its graph.
+        return found
+    for node in nodes:
+        facts = node.get_rt_info()
+        layer = {
+            "layer": node.get_friendly_name(),
+            "kernel": _text(facts, "primitiveType"),
+            "precision": _text(facts, "runtimePrecision"),
+        }
+        for original in _text(facts, "originalLayersNames").split(","):
+            if original:
+                found[original] = layer
+    return found
+
+
 def _text(facts: Any, key: str) -> str:
     try:
         value = facts[key]
