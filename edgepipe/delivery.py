@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -22,7 +23,9 @@ from edgepipe.store import Store
 
 RECIPE = "recipe.toml"
 MANIFEST = "manifest.json"
+PAGE = "report.html"
 COMPILE_LOG = "model_edgetpu.log"
+log = logging.getLogger(__name__)
 KEYS = {"recipe": RECIPE, "compile_log": COMPILE_LOG}
 """Where the report says that they are there."""
 COPIES = 6
@@ -171,7 +174,9 @@ def _is_copy(source: Path, target: Path) -> bool:
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> Path:
-    return write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    path = write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    write_page(path, report)
+    return path
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -186,6 +191,17 @@ def write_text(path: Path, text: str) -> Path:
             partial.unlink(missing_ok=True)
         raise _unwritable(path.parent, error) from error
     return path
+
+
+def write_page(path: Path, report: dict[str, Any]) -> None:
+    """`report.html`. No result is lost over a page, which can be made again of the JSON."""
+    from edgepipe.report.html import page
+
+    path.with_name(PAGE).unlink(missing_ok=True)  # An earlier run's, which would pass for this.
+    try:
+        page.write_beside(path, report)
+    except Exception:
+        log.exception("no %s beside %s: this is a bug of edgepipe", PAGE, path)
 
 
 def _unwritable(folder: Path, error: OSError) -> EdgepipeError:

@@ -81,7 +81,8 @@ def add(folder: Path, names: Iterable[str]) -> Path | None:
     files = read(folder)
     for name in names:
         path = folder / name
-        files[name] = File(digest_file(path), path.stat().st_size)
+        if path.is_file():
+            files[name] = File(digest_file(path), path.stat().st_size)
     return _write(folder, dict(sorted(files.items())))
 
 
@@ -93,7 +94,7 @@ def of_run(folder: Path, written: Sequence[Written], *beside: str) -> Path:
         if item.artifact.format is Format.ONNX and item.path.is_file():
             outside = onnx_file.external_files(item.path)
             names += [file.relative_to(folder).as_posix() for file in outside]
-    found = [name for name in (*names, *beside, REPORT) if (folder / name).exists()]
+    found = [name for name in (*names, *beside, REPORT, delivery.PAGE) if (folder / name).exists()]
     return write(folder, found, {name: key for name, key in keys.items() if key})
 
 

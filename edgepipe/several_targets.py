@@ -119,7 +119,8 @@ def convert_targets(
         delivery.clear_earlier(folder, set())
     path = delivery.write_report(folder, summary)
     made = [row.target for row in rows if (folder / row.target).is_dir()]
-    manifest.write(folder, [path.name, *made])
+    page = [delivery.PAGE] if (folder / delivery.PAGE).is_file() else []
+    manifest.write(folder, [path.name, *page, *made])
     return TargetResults(folder, tuple(rows), results, errors, summary, path)
 
 

@@ -132,7 +132,10 @@ def test_when_every_route_fails_the_report_tells_the_whole_story(
     assert first.returncode == 4, first.stderr
     assert "Frobnicate" in first.stderr
     assert "left-out" in first.stderr, "the cleaner's failure ends no route"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "report.html",
+        "report.json",
+    ]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["status"] == "failed"
     assert {item["route"]: item["status"] for item in report["routes"]} == {

@@ -469,7 +469,9 @@ def test_files_of_an_earlier_run_do_not_pass_for_this_ones(
     (tmp_path / "out" / "mine.txt").write_text("kept")
     edgepipe.convert(model, out=tmp_path / "out", route="tflite-converter")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"manifest.json", "model_float32.tflite", "report.json", "mine.txt"}
+    assert names == {
+        "manifest.json", "model_float32.tflite", "report.html", "report.json", "mine.txt",
+    }  # fmt: skip
 
 
 def test_a_failed_run_leaves_no_older_model_behind(
@@ -478,7 +480,10 @@ def test_a_failed_run_leaves_no_older_model_behind(
     edgepipe.convert(build("keras", KERAS) / "net.h5", out=tmp_path / "out")
     with pytest.raises(NoRouteLeft):
         edgepipe.convert(build("edge", ONNX) / "old.onnx", out=tmp_path / "out", min_sqnr=199.9)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "report.html",
+        "report.json",
+    ]
     assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "failed"
 
 

@@ -46,7 +46,8 @@ def test_a_recorded_model_from_the_command_line(
     assert "a REPLAY of recordings" in shown and "9 of 10 ops mapped" in shown
     assert "not run on a device" in shown and "all ops as foretold" in shown
     assert sorted(path.name for path in out.iterdir()) == [
-        "compile.log", f"{model.stem}_edgetpu.log", f"{model.stem}_edgetpu.tflite", "report.json",
+        "compile.log", f"{model.stem}_edgetpu.log", f"{model.stem}_edgetpu.tflite",
+        "report.html", "report.json",
     ]  # fmt: skip
     report = report_of(out)
     assert report["status"] == "done" and report["proofs"] == [
@@ -114,7 +115,9 @@ def test_limits_end_with_code_5_and_leave_the_report(tmp_path: Path) -> None:
             require_full_mapping=True, runtime_version=13,
         )  # fmt: skip
     assert caught.value.exit_code == 5
-    assert sorted(path.name for path in out.iterdir()) == ["compile.log", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "compile.log", "report.html", "report.json",
+    ]  # fmt: skip
     assert report_of(out)["compiled"] is True and report_of(out)["status"] == "failed"
 
 
@@ -127,7 +130,7 @@ def test_a_failed_run_takes_an_earlier_result_away_and_nothing_else(
     program = compiler(tmp_path, "sys.exit(1)")
     assert run(["compile", str(small), "-o", str(out), "--compiler", str(program)]) == 4
     assert sorted(path.name for path in out.iterdir()) == [
-        "compile.log", "mine.tflite", "report.json",
+        "compile.log", "mine.tflite", "report.html", "report.json",
     ]  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def test_a_later_run_without_compiling_takes_the_compiled_file_away(
     convert()
     convert(no_compile=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "manifest.json", "model_int8.tflite", "report.json",
+        "manifest.json", "model_int8.tflite", "report.html", "report.json",
     ]  # fmt: skip
 
 

@@ -26,12 +26,12 @@ def test_result_is_verified_and_repaired_from_the_store(
     result = edgepipe.convert(DIGITS, out=out)
     listed = json.loads((out / "manifest.json").read_text())["files"]
     assert set(listed) == {path.name for path in out.iterdir()} - {"manifest.json"}
-    assert set(listed) == {"model.onnx", "model_float32.tflite", "report.json"}
+    assert set(listed) == {"model.onnx", "model_float32.tflite", "report.html", "report.json"}
     for name, file in listed.items():
         assert file["sha256"] == digest_file(out / name)
         assert file["size"] == (out / name).stat().st_size
     assert run(["verify", str(out)]) == 0
-    assert "3 of 3 files" in capsys.readouterr().out
+    assert "4 of 4 files" in capsys.readouterr().out
 
     whole = result.model.read_bytes()
     result.model.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # One bit of the last byte.
@@ -41,7 +41,7 @@ def test_result_is_verified_and_repaired_from_the_store(
     told = capsys.readouterr().out
     assert "changed: model_float32.tflite, the store has it whole" in told
     assert "missing: model.onnx" in told and "added: notes.txt" in told
-    assert "1 of 3 files" in told
+    assert "2 of 4 files" in told
 
     assert run(["verify", str(out), "--repair", "--allow-added"]) == 0
     assert result.model.read_bytes() == whole

@@ -177,7 +177,8 @@ def test_what_the_quantizer_lacks_is_said_otherwise_first(
     result = edgepipe.convert(models / "square.tflite", **arguments, out=tmp_path / "made")
     assert any(note.startswith("integer_forms") for note in steps_of(result)[0]["notes"])
     assert sorted(item.name for item in result.folder.iterdir()) == [
-        "manifest.json", "model_float32.tflite", "model_int8.tflite", "recipe.toml", "report.json",
+        "manifest.json", "model_float32.tflite", "model_int8.tflite", "recipe.toml",
+        "report.html", "report.json",
     ]  # fmt: skip
 
 
@@ -246,7 +247,7 @@ def test_a_result_below_the_limit_is_not_delivered(
             models / "cnn.tflite", precision="int8", calibration=images, min_sqnr=60, out=tmp_path
         )
     assert caught.value.exit_code == 5
-    assert [item.name for item in tmp_path.iterdir()] == ["report.json"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["report.html", "report.json"]
 
 
 def test_one_scale_over_unlike_values_is_told(models: Path, tmp_path: Path) -> None:

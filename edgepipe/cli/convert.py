@@ -250,6 +250,7 @@ def _convert_targets(
     elif not quiet and not as_json:
         target_table.show(found.rows)
         click.echo(f"  {found.report_path}")
+        click.echo(f"  {found.report_path.with_suffix('.html')}")
     found.check()
 
 
@@ -340,6 +341,7 @@ def _show(result: Any) -> None:
     for line in [*quantized.summary(report), *compiling, *seen]:
         click.echo(f"  {line}")
     click.echo(f"  {result.report_path}")
+    click.echo(f"  {result.report_path.with_suffix('.html')}")
 
 
 def _repairs(report: dict[str, Any]) -> list[str]:

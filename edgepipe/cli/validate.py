@@ -66,4 +66,5 @@ def validate(context: click.Context, /, **flags: Any) -> None:
         for line in validation.summary(found.report):
             click.echo(line)
         click.echo(f"  {found.path}")
+        click.echo(f"  {found.path.with_name('report.html')}")
     found.check()

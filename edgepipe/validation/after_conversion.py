@@ -75,5 +75,5 @@ def add(
     document = validating.document(asked, found)
     report = {**result.report, "validation": document}
     path = delivery.write_report(result.folder, report)
-    manifest.add(result.folder, [path.name])
+    manifest.add(result.folder, [path.name, delivery.PAGE])
     return replace(result, report=report), Validated(found, document, path, asked.allow_undecided)

@@ -204,5 +204,6 @@ def _write(folder: Path, report: dict[str, Any]) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
-    manifest.add(folder, [path.name])
+    delivery.write_page(path, report)
+    manifest.add(folder, [path.name, delivery.PAGE])
     return path

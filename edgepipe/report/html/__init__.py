@@ -1,0 +1,1 @@
+"""The report as one HTML page without network, and as a fragment for notebooks."""
