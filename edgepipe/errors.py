@@ -18,6 +18,7 @@ EdgepipeError
 │   ├── ToolchainFailed         its installation failed
 │   ├── ToolMissing             a program that edgepipe drives and never installs
 │   ├── DeviceMissing           no such device in this machine, or no driver for it
+│   ├── DeviceUnreachable       a board that can't be reached, or was lost on the way
 │   └── DiskFull                no space left
 ├── StageError               4  a stage failed on every route
 │   ├── StageFailed             the tool raised
@@ -142,6 +143,10 @@ class ToolMissing(MissingError):
 
 
 class DeviceMissing(MissingError):
+    pass
+
+
+class DeviceUnreachable(MissingError):
     pass
 
 

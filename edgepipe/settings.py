@@ -50,6 +50,16 @@ def cache_root() -> Path:
     return base / "edgepipe"
 
 
+def configuration_root() -> Path:
+    """EDGEPIPE_CONFIG, else edgepipe's folder in the user's configuration."""
+    named = os.environ.get("EDGEPIPE_CONFIG")
+    if named:
+        return Path(named).expanduser().absolute()
+    home = os.environ.get("XDG_CONFIG_HOME")
+    base = Path(home) if home and Path(home).is_absolute() else Path.home() / ".config"
+    return base / "edgepipe"
+
+
 def project_file(start: Path | None = None) -> Path | None:
     """The nearest edgepipe.toml, from `start` (or the current folder) upwards."""
     folder = (start or Path.cwd()).absolute()

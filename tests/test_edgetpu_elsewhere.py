@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from edgetpu_compilers import compiler, mapping_all
 from edgetpu_files import source
+from ssh_server import Server, serve
 
 from edgepipe.errors import EdgepipeError, OptionError, StageFailed, StageTimedOut, ToolMissing
 from edgepipe.targets.edgetpu import compiler as finding
@@ -21,8 +18,6 @@ from edgepipe.targets.edgetpu import compiling
 from edgepipe.targets.edgetpu.compile_options import CompileOptions
 from edgepipe.targets.edgetpu.compiling import Compilation
 from edgepipe.tflite import saving
-
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 FAKE_SSH = """#!{python}
 # No SSH at all: runs the command here, or fails in ssh's own words.
@@ -163,56 +158,23 @@ def test_names_that_could_be_misread_are_refused(named: str) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A real sshd for this user alone, on a free port, and an `ssh` that knows its key."""
-    if SSHD is None:
-        pytest.skip("no sshd here; `apt-get install openssh-server` brings it")
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name],
-                       check=True)  # fmt: skip
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shutil.copy(tmp_path / "user.pub", tmp_path / "allowed")
-    config = tmp_path / "sshd_config"
-    config.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nUsePAM no\n"
-        f"AuthorizedKeysFile {tmp_path}/allowed\nStrictModes no\nPidFile none\n"
-        f"PasswordAuthentication no\nPermitRootLogin prohibit-password\nSetEnv TMPDIR={there}\n"
-    )
-    known = (tmp_path / "host.pub").read_text().split()[:2]
-    (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {' '.join(known)}\n")
-    real = shutil.which("ssh")
-    program(
-        tmp_path / "bin" / "ssh",
-        f"#!/bin/sh\nexec {real} -F none -i {tmp_path}/user -o UserKnownHostsFile={tmp_path}/known"
-        ' "$@"\n',
-    )
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    log = tmp_path / "sshd.log"
-    running = subprocess.Popen([SSHD, "-D", "-E", log, "-f", config])
-    try:
-        for _ in range(100):
-            if running.poll() is not None:
-                pytest.skip(f"sshd doesn't run here: {log.read_text().strip()[:200]}")
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield port
-    finally:
-        running.kill()
-        running.wait()
+def server(tmp_path: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A real sshd for this user alone, and an `ssh` that has its key."""
+    with serve(tmp_path / "server", f"SetEnv TMPDIR={there}\n") as running:
+        ssh = f'#!/bin/sh\nexec {running.folder}/bin/ssh -i {running.key} "$@"\n'
+        program(tmp_path / "bin" / "ssh", ssh)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        yield running
 
 
-def test_over_a_real_ssh_server(tmp_path: Path, small: Path, there: Path, server: int) -> None:
+def test_over_a_real_ssh_server(tmp_path: Path, small: Path, there: Path, server: Server) -> None:
     path = compiler(tmp_path, mapping_all())
-    made = drive(f"ssh://127.0.0.1:{server}{path}", small, tmp_path)
+    made = drive(f"ssh://127.0.0.1:{server.port}{path}", small, tmp_path)
     assert made.pieces[0].mapped == 2
     assert list(there.iterdir()) == []
-    (tmp_path / "known").write_text("")
+    server.known_hosts.write_text("")
     with pytest.raises(ToolMissing, match="Host key verification failed"):
-        finding.find(f"ssh://127.0.0.1:{server}{path}")
+        finding.find(f"ssh://127.0.0.1:{server.port}{path}")
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ COMMANDS = {
     "diagnose": "Say which layers of the int8 model cost the accuracy, and why.",
     "openvino": "List OpenVINO's devices here, and time a model on one, layer by layer.",
     "report": "Make the HTML page of a report again.",
+    "device": "Boards on which models are run: add, list, doctor, remove.",
     "toolchain": "List, install, check and remove the frameworks' environments.",
     "store": "Show, shrink and check what earlier runs kept.",
     "completion": "Print the shell completion for bash, zsh or fish.",

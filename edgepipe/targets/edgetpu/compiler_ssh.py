@@ -10,26 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edgepipe.devices.ssh_words import CONNECT_SECONDS, NO_CONNECTION, options, remedy
 from edgepipe.errors import OptionError, StageFailed, ToolMissing
 from edgepipe.targets.edgetpu import compiler_process
 from edgepipe.targets.edgetpu.compiler import NAME, PROBE_SECONDS, Place
 from edgepipe.targets.edgetpu.compiler_process import Said
 
-CONNECT_SECONDS = 15
-NO_CONNECTION = 255
-"""How ssh itself ends when it fails, whatever the other side would say."""
 NOT_FOUND = 127
 _HOST = re.compile(r"[\w.:%-]+")
 _USER = re.compile(r"[\w.@+-]+")
-_REMEDIES = (
-    (r"host key verification failed|no .* host key is known",
-     "the host's key isn't known here: `ssh {host}` once by hand, look at its fingerprint and"
-     " accept it"),
-    (r"permission denied",
-     "it must let you in without a question: `ssh-copy-id {host}`, or `ssh-add` your key"),
-    (r"could not resolve", "is the name of the host right?"),
-    (r"refused|timed out|no route|unreachable", "is the host on, and is this its SSH port?"),
-)  # fmt: skip
 
 _ENDED = {
     124: "it hung on the other machine",
@@ -139,18 +128,15 @@ class OverSsh(Place):
     def _command(self, script: str) -> list[str]:
         port = ["-p", str(self.port)] if self.port else []
         return [
-            "ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
-            "-o", f"ConnectTimeout={CONNECT_SECONDS}", *port, "--", self.host,
-            f"sh -c {shlex.quote(script)}",
+            "ssh", *options(), *port, "--", self.host, f"sh -c {shlex.quote(script)}",
         ]  # fmt: skip
 
     def _refuse_unconnected(self, said: Said) -> None:
         if not said.why and said.code != NO_CONNECTION:
             return
         told = said.why or " ".join(said.text.split())[-300:]
-        hint = next((words for pattern, words in _REMEDIES if re.search(pattern, told, re.I)), "")
         raise ToolMissing(
-            f"{self.host} can't be reached by SSH: {told}", hint=hint.format(host=self.host)
+            f"{self.host} can't be reached by SSH: {told}", hint=remedy(told, self.host)
         )
 
     def _garbled(self, said: Said) -> StageFailed:

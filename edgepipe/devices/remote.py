@@ -1,0 +1,329 @@
+"""What SSH and ADB share: files by digest, jobs that outlive a cut connection, one folder there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from edgepipe.devices import board_guard
+from edgepipe.devices.board import ASK_SECONDS, TAIL, Board, Done, Job, Tell
+from edgepipe.devices.inventory import Device
+from edgepipe.errors import DeviceUnreachable, EdgepipeError, StageFailed, ToolMissing
+
+GUARD = "board_guard.py"
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds before each try to connect again; a board that reboots is not waited for."""
+SLOWEST = 8_000.0
+"""Bytes a second, below which a transfer is given up."""
+NOT_FOUND = 127
+Made = TypeVar("Made")
+
+
+class Lost(Exception):
+    """The connection failed; trying again may help."""
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: bytes
+    errors: str
+
+
+class RemoteBoard(Board):
+    """Its shell is POSIX, with cat, mkdir, mv, rm, tail, wc and sha256sum; busybox has them."""
+
+    folder = ""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.reconnects = 0
+        self.sent = 0
+        self._warn: Tell = lambda words: None
+
+    # What each kind of connection is.
+
+    @abstractmethod
+    def command(self, script: str) -> list[str]:
+        """The words that run a shell script on the board, with its input and outputs here."""
+
+    @abstractmethod
+    def judge(self, said: Said) -> None:
+        """Raises Lost for a connection that failed, an error of ours where it can't be had."""
+
+    # Asking.
+
+    def shell(
+        self,
+        script: str,
+        seconds: float = ASK_SECONDS,
+        given: IO[bytes] | None = None,
+        taken: Callable[[bytes], None] | None = None,
+    ) -> Said:
+        """Run a script there. A failure of the connection raises, one of the script is told."""
+        # To a file: ssh's master connection stays behind and would keep a pipe open.
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                self.command(script),
+                stdin=given or subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+            try:
+                out = _drain(process, seconds, taken)
+            finally:
+                process.kill()
+                process.wait()
+            errors.seek(0)
+            said = Said(process.returncode, out, errors.read().decode("utf-8", "replace"))
+        self.judge(said)
+        return said
+
+    def steady(self, act: Callable[[], Made]) -> Made:
+        """Do it, again where the connection is lost in the middle."""
+        last = Lost()
+        for pause in (0.0, *PAUSES):
+            if pause:
+                self._warn(f"connection lost; trying again in {pause:.0f} s")
+                time.sleep(pause)
+                self.reconnects += 1
+            try:
+                return act()
+            except Lost as lost:
+                last = lost
+        raise DeviceUnreachable(
+            f"{self.device.name} ({self.device.words}) was lost, and {len(PAUSES)} tries to reach"
+            f" it again failed: {last}",
+            hint="is it on, and plugged in? What was copied stays there, and the next run goes on"
+            " from it.",
+        ) from last
+
+    def checked(self, script: str, **others: Any) -> str:
+        said = self.steady(lambda: self.shell(script, **others))
+        if said.code:
+            told = " ".join((said.errors or said.out.decode("utf-8", "replace")).split())[-TAIL:]
+            raise StageFailed(
+                f"{self.device.name}: a command of edgepipe failed there ({said.code}): {told}",
+                hint="it needs a POSIX shell with sha256sum, and a folder that can be written:"
+                " --folder names another.",
+            )
+        return said.out.decode("utf-8", "replace")
+
+    @property
+    def python(self) -> str:
+        return shlex.quote(self.device.python or "python3")
+
+    def ask(self, script: str, arguments: Sequence[str] = ()) -> str:
+        words = f"{self.python} -c {shlex.quote(script)} {shlex.join(arguments)}"
+        said = self.steady(lambda: self.shell(words))
+        if said.code == NOT_FOUND:
+            raise ToolMissing(
+                f"{self.device.name} has no {self.device.python or 'python3'} on the PATH of"
+                " commands from outside",
+                hint="install it there (`sudo apt install python3`), or name it: `edgepipe device"
+                f" add {self.device.name} … --python PATH --force`.",
+            )
+        if said.code:
+            told = " ".join(said.errors.split())[-TAIL:]
+            raise DeviceUnreachable(f"the Python of {self.device.name} failed: {told}")
+        return said.out.decode("utf-8", "replace")
+
+    # Files.
+
+    def root(self) -> str:
+        """The one folder, made for this user alone; as a word for the shell."""
+        if not self.folder:
+            named = self.device.folder
+            wanted = shlex.quote(named) if named else '"$HOME/.cache/edgepipe-device"'
+            said = self.checked(
+                f"umask 077; mkdir -p {wanted}/files && cd {wanted} || exit 1; {_SWEEP}; pwd"
+            )
+            self.folder = shlex.quote(said.strip().splitlines()[-1])
+        return self.folder
+
+    def put(self, files: Sequence[Path], tell: Tell) -> dict[Path, str]:
+        """Their digests; what the board has already is not sent, what came halfway is gone on."""
+        digests = {file: _digest(file) for file in files}
+        root = self.root()
+        names = " ".join(f"{root}/files/{digest}" for digest in digests.values())
+        sizes = self.steady(lambda: self._size(names))
+        for (file, digest), size in zip(digests.items(), sizes, strict=True):
+            if size != file.stat().st_size:
+                self.steady(lambda file=file, digest=digest: self._send(file, digest, tell))  # type: ignore[misc]
+        return digests
+
+    def _send(self, file: Path, digest: str, tell: Tell) -> None:
+        there = f"{self.root()}/files/{digest}"
+        size = file.stat().st_size
+        had = self._size(f"{there} {there}.part")
+        if had[0] == size:
+            return
+        start = had[1] if 0 <= had[1] <= size else 0
+        tell(f"sending {file.name}: {(size - start) / 1e6:.1f} MB")
+        with file.open("rb") as given:
+            given.seek(start)
+            into = ">>" if start else ">"
+            said = self.shell(
+                f"cat {into} {there}.part", ASK_SECONDS + (size - start) / SLOWEST, given
+            )
+        self.sent += max(0, self._size(f"{there}.part")[0] - start)
+        if said.code:
+            raise StageFailed(
+                f"{file.name} can't be written on {self.device.name}:"
+                f" {said.errors.strip()[-TAIL:]}",
+                hint=f"is there room? `edgepipe device doctor {self.device.name}` says.",
+            )
+        checked = self.shell(
+            f'test "$(sha256sum < {there}.part | cut -c 1-64)" = {digest}'
+            f" && mv {there}.part {there}"
+        )
+        if checked.code:
+            self.shell(f"rm -f {there}.part")
+            raise Lost(f"{file.name} came over damaged")
+
+    def _size(self, names: str) -> list[int]:
+        said = self.shell(
+            f'for f in {names}; do if test -f "$f"; then wc -c < "$f"; else echo -1; fi; done'
+        )
+        return [int(line) for line in said.out.split()]
+
+    # Jobs.
+
+    def run(self, job: Job, into: Path, on_line: Tell, tell: Tell) -> Done:
+        self._warn = tell
+        guard = Path(board_guard.__file__)
+        files = {**job.files, GUARD: guard}
+        digests = self.put(list(dict.fromkeys(files.values())), tell)
+        folder = f"{self.root()}/run-{os.urandom(6).hex()}"
+        links = " && ".join(
+            f"ln -s ../files/{digests[file]} {shlex.quote(name)}" for name, file in files.items()
+        )
+        try:
+            self.checked(f"umask 077; mkdir -p {folder} && cd {folder} && rm -f * && {links}")
+            if job.secrets:
+                self._give_secrets(folder, job.secrets)
+            words = shlex.join([job.script, *job.arguments])
+            self.checked(f"cd {folder} && {self.python} {GUARD} run . {job.seconds} {words}")
+            said = self._follow(folder, job.seconds, on_line)
+            code = self.checked(f"cat {folder}/code 2>/dev/null || echo 137").strip()
+            results = {}
+            for name in job.results:
+                if self._fetch(f"{folder}/{shlex.quote(name)}", into / name, tell):
+                    results[name] = into / name
+        finally:
+            self._end(folder, digests.values())
+        return Done(int(code), said, results, self.sent, self.reconnects)
+
+    def _give_secrets(self, folder: str, secrets: Mapping[str, str]) -> None:
+        with tempfile.TemporaryFile() as given:
+            given.write(json.dumps(dict(secrets)).encode())
+
+            def write() -> Said:
+                given.seek(0)
+                script = f"umask 077; cat > {folder}/{board_guard.SECRETS}"
+                return self.shell(script, given=given)
+
+            self.steady(write)
+
+    def _follow(self, folder: str, seconds: float, on_line: Tell) -> str:
+        seen = bytearray()
+        told = 0
+
+        def take(piece: bytes) -> None:
+            nonlocal told
+            seen.extend(piece)
+            while (end := seen.find(b"\n", told)) >= 0:
+                on_line(seen[told:end].decode("utf-8", "replace"))
+                told = end + 1
+
+        def follow() -> Said:
+            script = f"{self.python} {folder}/{GUARD} follow {folder} {len(seen)}"
+            return self.shell(script, seconds + ASK_SECONDS, taken=take)
+
+        self.steady(follow)
+        return seen.decode("utf-8", "replace")
+
+    def _fetch(self, there: str, target: Path, tell: Tell) -> bool:
+        size = self.steady(lambda: self._size(there))[0]
+        if size < 0:
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+
+            def fetch() -> Said:
+                script = f"tail -c +{file.tell() + 1} {there}"
+                return self.shell(script, ASK_SECONDS + size / SLOWEST, taken=file.write)  # type: ignore[arg-type]
+
+            self.steady(fetch)
+            came = file.tell()
+        if came != size:
+            raise StageFailed(
+                f"{target.name} came back from {self.device.name} with {came} of {size} bytes",
+                hint="does a login there print something? It must not.",
+            )
+        return True
+
+    def _end(self, folder: str, kept: Any) -> None:
+        """Stops what still runs, and leaves only the files of this run, for the next one."""
+        keep = "|".join(kept)
+        script = (
+            f"cd {self.root()} || exit; test -f {folder}/pid && ! test -f {folder}/code &&"
+            f" kill -9 -$(cat {folder}/pid) 2>/dev/null; rm -rf {folder};"
+            ' for r in run-*; do test -d "$r" && exit 0; done;'
+            f' for f in files/*; do case "${{f#files/}}" in {keep}) ;; *) rm -f "$f";; esac; done'
+        )
+        try:
+            self.shell(script)
+        except (Lost, EdgepipeError):
+            self._warn(f"{self.device.name} is gone; its folder stays until the next run")
+
+    def clean(self) -> None:
+        self.checked(f"rm -rf {self.root()}")
+        self.folder = ""
+
+
+_SWEEP = (
+    'for r in run-*; do test -d "$r" || continue;'
+    ' kill -0 "$(cat "$r/pid" 2>/dev/null || echo x)" 2>/dev/null || rm -rf "$r"; done'
+)
+"""Takes away what a run left that was cut off for good, or that a power cut ended."""
+
+
+def _drain(
+    process: subprocess.Popen[bytes], seconds: float, taken: Callable[[bytes], None] | None
+) -> bytes:
+    """All that it prints, piece by piece where somebody takes it; ended when it takes too long."""
+    late = threading.Timer(seconds, process.kill)
+    late.start()
+    pieces: list[bytes] = []
+    try:
+        assert process.stdout is not None
+        with process.stdout as stream:
+            while piece := os.read(stream.fileno(), 1 << 16):
+                (taken or pieces.append)(piece)
+        process.wait()
+    finally:
+        late.cancel()
+    if not late.is_alive() and process.returncode == -9:
+        raise Lost(f"no answer within {seconds:.0f} s")
+    return b"".join(pieces)
+
+
+def _digest(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 18):
+            found.update(block)
+    return found.hexdigest()
