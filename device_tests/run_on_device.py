@@ -4,8 +4,8 @@ A person types: python3 run_on_device.py model.edgebundle. One file, which needs
 newer, numpy, and one runtime out of ai_edge_litert, tflite_runtime, tensorflow, pycoral and
 openvino. It compares each model in the bundle with the host and with the float model, measures
 accuracy, latency, memory and heat, prints a table, and writes JSON and JUnit. With pytest beside
-it: pytest -p run_on_device --edgebundle FILE. Exit codes: 0 done, 2 bad usage or bundle, 3
-something is missing, 4 a model failed, 5 worse than the limits.
+it: pytest -p run_on_device --edgebundle FILE. Exit codes: 0 done, 1 a bug of this file, 2 bad
+usage or bundle, 3 something is missing, 4 a model failed, 5 worse than the limits.
 """
 
 NEEDS: str = "This needs Python 3.7 or newer. Run it with python3."
@@ -36,7 +36,7 @@ from typing import Any, Dict, IO, Iterator, List, Optional, Tuple  # noqa: E402
 SCHEMA = 1
 CHECKS = ("load", "delegate", "host", "reference", "accuracy", "latency", "memory", "heat")
 PASSED, FAILED, UNDECIDED, SKIPPED, SEEN = "passed", "failed", "undecided", "skipped", "seen"
-USAGE, MISSING, BROKE, WORSE = 2, 3, 4, 5
+BUG, USAGE, MISSING, BROKE, WORSE = 1, 2, 3, 4, 5
 KEY_VARIABLE, PUBLIC_VARIABLE = "EDGEPIPE_BUNDLE_KEY", "EDGEPIPE_BUNDLE_PUBLIC_KEY"
 CODER = "python3 -m pip install cryptography, or: sudo apt install python3-cryptography"
 MOST_STEPS_SHOWN = 8
@@ -76,18 +76,25 @@ class Bundle:
             raise Stop(
                 USAGE, f"{path} can't be read: {error.strerror}", "is the path right?"
             ) from error
-        if self.manifest.get("kind") != "edgepipe bundle":
+        if not isinstance(self.manifest, dict) or self.manifest.get("kind") != "edgepipe bundle":
             raise Stop(
                 USAGE, f"{path} is a zip, but no edgepipe bundle", "make one: edgepipe bundle."
             )
-        if self.manifest["schema"] > SCHEMA:
+        if int(self.manifest.get("schema", 0)) > SCHEMA:
             raise Stop(
                 USAGE,
                 f"{path} is of schema {self.manifest['schema']}, this file reads {SCHEMA}",
                 "take the run_on_device.py that is in the bundle: unzip FILE run_on_device.py",
             )
         self.signed = self._check_signature(text, public_key)
-        self._check_files()
+        try:
+            self._check_files()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Stop(
+                USAGE,
+                f"{path}: its manifest lacks what it should hold: {error}",
+                "bundle it again.",
+            ) from error
 
     def _check_signature(self, text: bytes, public_key: str) -> str:
         given = read_secret(public_key, PUBLIC_VARIABLE)
@@ -398,7 +405,7 @@ def forget_peak() -> None:
 LITERTS = (
     ("ai_edge_litert", "ai_edge_litert.interpreter", "ai-edge-litert"),
     ("tflite_runtime", "tflite_runtime.interpreter", "tflite-runtime"),
-    ("tensorflow", "tensorflow.lite", "tensorflow"),
+    ("tensorflow", "tensorflow", "tensorflow"),
 )
 """Package, module, distribution; pycoral brings tflite_runtime along."""
 FORMS = {
@@ -450,6 +457,11 @@ def import_runtime(form: str, wanted: str) -> Tuple[str, Any, str]:
         except Exception as error:  # An extension of another numpy raises what it likes.
             reasons.append(f"{name} can't be imported: {type(error).__name__}: {error}")
             continue
+        # tf.lite is an attribute; the package tensorflow.lite is another one, without it. And
+        # OpenVINO before 2023.1 has all of it in openvino.runtime.
+        loaded = getattr(loaded, "lite", loaded)
+        if name == "openvino" and not hasattr(loaded, "Core"):
+            loaded = importlib.import_module("openvino.runtime")
         return name, loaded, version_of(distribution, name)
     hint = how_to_install(form)
     if any("numpy" in text or "_ARRAY_API" in text for text in reasons):
@@ -470,8 +482,7 @@ def version_of(distribution: str, package: str) -> str:
 class Litert:
     """LiteRT's interpreter, by whatever name it is installed, with its delegates."""
 
-    def __init__(self, model: Json, content: bytes, args: argparse.Namespace) -> None:
-        self.name, module, self.version = import_runtime(model["form"], args.runtime)
+    def __init__(self, module: Any, model: Json, content: bytes, args: argparse.Namespace) -> None:
         self.asked = args.delegate
         if self.asked == "auto" and model["form"] == "edgetpu":
             self.asked = "edgetpu"
@@ -492,9 +503,7 @@ class Litert:
             self.interpreter = make(model_content=content, **settings)
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError, TypeError) as error:
-            raise Stop(
-                BROKE, f"{self.name} {self.version} can't load it: {error}", why(str(error))
-            ) from error
+            raise Stop(BROKE, f"the runtime can't load it: {error}", why(str(error))) from error
         self.inputs = self._match(model["inputs"], self.interpreter.get_input_details())
         self.outputs = self._match(model["outputs"], self.interpreter.get_output_details())
 
@@ -660,12 +669,10 @@ class Openvino:
     """OpenVINO's runtime on one of its devices."""
 
     def __init__(
-        self, model: Json, content: bytes, weights: bytes, args: argparse.Namespace
+        self, module: Any, model: Json, content: bytes, weights: bytes, args: argparse.Namespace
     ) -> None:
-        self.name, module, self.version = import_runtime("openvino", args.runtime)
-        core = (
-            module if hasattr(module, "Core") else importlib.import_module("openvino.runtime")
-        ).Core()
+        self.module = module
+        core = module.Core()
         self.asked = args.device or "CPU"
         there = list(core.available_devices)
         if not any(self.asked.split(".")[0].split(":")[0] in (one, "AUTO") for one in there):
@@ -681,8 +688,7 @@ class Openvino:
             graph = core.read_model(model=content, weights=weights)
             self.compiled = core.compile_model(graph, self.asked, settings)
         except RuntimeError as error:
-            raise Stop(BROKE, f"OpenVINO {self.version} can't load it: {error}") from error
-        self.module = module
+            raise Stop(BROKE, f"OpenVINO can't load it: {error}") from error
         self.request = self.compiled.create_infer_request()
         self.inputs = [(end, place(self.compiled.inputs, end)) for end in model["inputs"]]
         self.outputs = [(end, place(self.compiled.outputs, end)) for end in model["outputs"]]
@@ -700,7 +706,8 @@ class Openvino:
         for (_, at), array in zip(self.inputs, arrays):
             kind = self.compiled.inputs[at].element_type.to_dtype()
             self.request.set_input_tensor(at, self.module.Tensor(array.astype(kind).copy()))
-        self.request.reset_state()
+        if hasattr(self.request, "reset_state"):
+            self.request.reset_state()
 
     def run(self) -> None:
         self.request.infer()
@@ -897,15 +904,20 @@ def measure(bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any) ->
         )
     content = bundle.model(model)
     weights = bundle.model(model, "weights") if "weights" in model["files"] else b""
+    start = time.perf_counter()
+    name, module, version = import_runtime(model["form"], args.runtime)
+    found["runtime"] = {
+        "name": name, "version": version, "threads": args.threads,
+        "import": time.perf_counter() - start,
+    }  # fmt: skip
+    found["host"] = model["host"]
     forget_peak()
     before, start = own_memory("VmRSS"), time.perf_counter()
     runtime: Any
     if model["form"] == "openvino":
-        runtime = Openvino(model, content, weights, args)
+        runtime = Openvino(module, model, content, weights, args)
     else:
-        runtime = Litert(model, content, args)
-    found["runtime"] = {"name": runtime.name, "version": runtime.version, "threads": args.threads}
-    found["host"] = model["host"]
+        runtime = Litert(module, model, content, args)
     load = time.perf_counter() - start
     found["placement"] = runtime.placement()
     for end, details in runtime.outputs:
@@ -1030,6 +1042,10 @@ def _latency(runtime: Any, args: argparse.Namespace, heat: Heat, tell: Any, mode
 
 def mebi(count: float) -> str:
     return f"{count / (1 << 20):.1f} MiB"
+
+
+def short(value: float) -> str:
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def check(name: str, verdict: str, words: str) -> Json:
@@ -1168,10 +1184,8 @@ def _judge_latency(found: Json, limits: Dict[str, float], args: argparse.Namespa
     seen = {
         name: value * 1000 for name, value in found["latency"].items() if isinstance(value, float)
     }
-    words = (
-        f"p50 {seen['p50']:.2f} ms, p90 {seen['p90']:.2f}, p99 {seen['p99']:.2f};"
-        f" load {seen['load']:.0f}, first {seen['cold']:.1f}"
-    )
+    p50, p90, p99, load, cold = (short(seen[one]) for one in ("p50", "p90", "p99", "load", "cold"))
+    words = f"p50 {p50} ms, p90 {p90}, p99 {p99}; load {load}, first {cold}"
     verdict = SEEN
     for name, figure in (("max-latency", "p50"), ("max-p99", "p99")):
         told, more = at_most(limits, name, seen[figure], lambda value: f"{value:g} ms")
@@ -1227,8 +1241,8 @@ def apart(bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any) -> J
     if text:
         found: Json = json.loads(text.decode("utf-8"))
     else:
-        found = failed(model, BROKE, *_death(status, late, args.timeout))
-    if found.get("error"):
+        found = failed(model, *_death(status, late, args.timeout))
+    if found.get("error", {}).get("code") in (BUG, BROKE):
         found["error"]["tail"] = [line[:200] for line in tail]
     return found
 
@@ -1237,6 +1251,7 @@ def _in_child(
     bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any, writing: int, noise: IO[bytes]
 ) -> None:
     """Never returns. What the runtime prints goes to `noise`, progress to the real stderr."""
+    code = 1
     try:
         tell.keep(os.dup(2))
         os.dup2(noise.fileno(), 2)
@@ -1245,8 +1260,14 @@ def _in_child(
         text = json.dumps(guarded(bundle, model, args, tell)).encode("utf-8")
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(text)
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def _read_all(reading: int, child: int, timeout: float) -> Tuple[bytes, bool]:
@@ -1267,13 +1288,13 @@ def _read_all(reading: int, child: int, timeout: float) -> Tuple[bytes, bool]:
     return (b"" if late else b"".join(pieces)), late
 
 
-def _death(status: int, late: bool, timeout: float) -> Tuple[str, str]:
+def _death(status: int, late: bool, timeout: float) -> Tuple[int, str, str]:
     if late:
-        return (
-            f"it took longer than {timeout:g} s",
-            "more time with --timeout, or plug the stick in again.",
-        )
+        hint = "more time with --timeout, or plug the stick in again."
+        return BROKE, f"it took longer than {timeout:g} s", hint
     number = status & 127
+    if not number:
+        return BUG, "this is a bug of run_on_device.py", "please report it with the lines above."
     try:
         name = signal.Signals(number).name
     except ValueError:
@@ -1282,7 +1303,7 @@ def _death(status: int, late: bool, timeout: float) -> Tuple[str, str]:
         "SIGKILL": "the system killed it, most likely for memory: end other programs, or add swap.",
         "SIGILL": "the runtime was built for a newer processor: try tflite-runtime, or 64 bits.",
     }.get(name, "the runtime or its delegate crashed: try --delegate none, or another version.")
-    return f"the runtime died ({name})", hint
+    return BROKE, f"the runtime died ({name})", hint
 
 
 def guarded(bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any) -> Json:
@@ -1394,10 +1415,9 @@ def _outcome(results: List[Json], args: argparse.Namespace) -> Tuple[int, str]:
     """The exit code: a model that failed, then what is missing, then the limits."""
     errors = [found["error"]["code"] for found in results if "error" in found]
     needed = [found["error"]["code"] for found in results if "error" in found and found["primary"]]
-    if USAGE in errors:
-        return USAGE, FAILED
-    if BROKE in errors:
-        return BROKE, FAILED
+    for code in (BUG, USAGE, BROKE):
+        if code in errors:
+            return code, FAILED
     if needed or len(errors) == len(results):
         return MISSING, FAILED
     verdicts = {one["verdict"] for found in results for one in found["checks"]}
