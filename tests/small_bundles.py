@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -54,6 +55,19 @@ def converted(folder: Path) -> Converted:
 
 def python_of(name: str) -> Path:
     return Path(toolchain.find(name).python)
+
+
+def an_old_python(version: str) -> Path | None:
+    """One that pyenv or the system has."""
+    found = shutil.which(f"python{version}")
+    roots = sorted(
+        Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*")
+    )
+    candidates = [*([Path(found)] if found else []), *(root / "bin" / "python" for root in roots)]
+    for path in candidates:
+        if subprocess.run([path, "-c", "import sys"], capture_output=True).returncode == 0:
+            return path
+    return None
 
 
 def run(

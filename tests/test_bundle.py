@@ -246,6 +246,20 @@ def test_key_that_is_none_is_refused_without_being_shown(tmp_path: Path) -> None
     assert "hunter2" not in repr(sealing.Sealing(b"hunter2", b"hunter2"))
 
 
+def test_verify_checks_a_bundle_and_its_signature(
+    subject: Converted, made: edgepipe.Bundle, keys: Path, tmp_path: Path
+) -> None:
+    from edgepipe.cli.main import run as command
+
+    signed = subject.bundle(tmp_path / "s.edgebundle", samples=5, sign=keys / "sign.pem").path
+    public = str(keys / "public.pem")
+    assert command(["verify", str(signed), "--public-key", public]) == 0
+    assert command(["verify", str(made.path)]) == 0
+    assert command(["verify", str(made.path), "--public-key", public]) == 5
+    changed = rewritten(made.path, tmp_path / "c.edgebundle", {"samples/labels.npy": b"x"})
+    assert command(["verify", str(changed)]) == 5
+
+
 # What was damaged on the way
 
 

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -21,6 +20,7 @@ from small_bundles import (
     COUNT,
     RUNNER,
     Converted,
+    an_old_python,
     converted,
     model_of,
     python_of,
@@ -52,19 +52,6 @@ def python() -> Path:
 @pytest.fixture(scope="module")
 def result(bundle: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result_of(bundle, tmp_path_factory.mktemp("result"), python=python)
-
-
-def an_old_python(version: str) -> Path | None:
-    """One that pyenv or the system has."""
-    found = shutil.which(f"python{version}")
-    roots = sorted(
-        Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*")
-    )
-    candidates = [*([Path(found)] if found else []), *(root / "bin" / "python" for root in roots)]
-    for path in candidates:
-        if subprocess.run([path, "-c", "import sys"], capture_output=True).returncode == 0:
-            return path
-    return None
 
 
 # What it measures
