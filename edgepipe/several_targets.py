@@ -16,6 +16,7 @@ from edgepipe.artifact import IR
 from edgepipe.errors import EdgepipeError, OptionError
 from edgepipe.layers import request_for
 from edgepipe.report import target_row
+from edgepipe.report.outcome import Outcome
 from edgepipe.report.target_row import TargetRow
 from edgepipe.request import Request
 from edgepipe.runners.openvino_devices import is_name
@@ -54,6 +55,18 @@ class TargetResults:
     def exit_code(self) -> int:
         """The worst, as the command ends with it."""
         return min((row.exit_code for row in self.rows), key=WORST_FIRST.index)
+
+    def outcomes(self, name: str) -> list[Outcome]:
+        """For JUnit and Markdown: one a target."""
+        return [
+            Outcome.of(
+                f"{name}/{row.target}",
+                self.results[row.target].report if row.target in self.results else None,
+                self.errors.get(row.target),
+                self.folder / row.target,
+            )
+            for row in self.rows
+        ]
 
     def check(self) -> None:
         """Raise the worst error, with what became of the other targets."""

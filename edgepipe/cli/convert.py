@@ -12,6 +12,7 @@ import click
 from edgepipe.cli.compiler_options import chip_options, gate_options
 from edgepipe.cli.data_options import data_options, read_data_flags
 from edgepipe.cli.progress import Progress
+from edgepipe.cli.result_files import ResultFiles, result_file_options
 from edgepipe.cli.validation_options import read_gates, validation_options
 from edgepipe.errors import OptionError
 
@@ -181,6 +182,7 @@ targets_option = click.option(
     help="Run the result beside the model on these samples; the report tells what was lost.",
 )  # fmt: skip
 @validation_options
+@result_file_options
 @click.option("--dry-run", is_flag=True, help="Show the routes and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -202,21 +204,25 @@ def convert(context: click.Context, /, **flags: Any) -> None:
     if len(targets) == 1:
         flags["target"] = targets[0]
     flags["gates"] = read_gates(flags["gates"])
+    name = flags["factory"] or Path(flags["model"]).stem
+    files = ResultFiles(flags, name, flags["allow_undecided"])
     model, arguments = read_flags(flags)
     if dry_run:
         _plan(model, after_conversion.parted(arguments)[0], targets, as_json)
         return
-    if len(targets) > 1:
-        _convert_targets(model, arguments, targets, as_json, quiet, verbose)
-        return
-    with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
-        result, validated = after_conversion.converted(model, arguments, progress)
-    if as_json:
-        click.echo(json.dumps(result.report, indent=2))
-    elif not quiet:
-        _show(result)
-    if validated is not None:
-        validated.check()
+    with files:
+        if len(targets) > 1:
+            _convert_targets(model, arguments, targets, files, as_json, quiet, verbose)
+            return
+        with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
+            result, validated = after_conversion.converted(model, arguments, progress)
+        files.tell_report(result.report, result.folder)
+        if as_json:
+            click.echo(json.dumps(result.report, indent=2))
+        elif not quiet:
+            _show(result)
+        if validated is not None:
+            validated.check()
 
 
 def _plan(model: str, arguments: dict[str, Any], targets: tuple[str, ...], as_json: bool) -> None:
@@ -236,6 +242,7 @@ def _convert_targets(
     model: str,
     arguments: dict[str, Any],
     targets: tuple[str, ...],
+    files: ResultFiles,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -245,6 +252,7 @@ def _convert_targets(
 
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
         found = several_targets.convert_targets(model, targets, listener=progress, **arguments)
+    files.tell(*found.outcomes(files.name))
     if as_json and not found.errors:
         click.echo(json.dumps(found.report, indent=2))
     elif not quiet and not as_json:

@@ -11,6 +11,7 @@ import click
 from edgepipe.cli.convert import loading_options, read_flags, set_colours
 from edgepipe.cli.data_options import data_options
 from edgepipe.cli.progress import Progress
+from edgepipe.cli.result_files import ResultFiles, result_file_options
 from edgepipe.cli.validation_options import read_gates, validation_options
 from edgepipe.validation.asked import Asked
 
@@ -37,6 +38,7 @@ from edgepipe.validation.asked import Asked
 @loading_options
 @data_options
 @click.option("--seed", type=int, help="Seed of choices. Default: 0.")
+@result_file_options
 @click.option("--retry", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the document as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -56,15 +58,17 @@ def validate(context: click.Context, /, **flags: Any) -> None:
     quiet, verbose = flags.pop("quiet"), flags.pop("verbose")
     set_colours(context, flags.pop("color"))
     flags["gates"] = read_gates(flags["gates"])
-    _, arguments = read_flags(flags)
-    asked = Asked.of(artifact, arguments)
-    with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
-        found = validating.run(asked, progress)
-    if as_json:
-        click.echo(json.dumps(found.report, indent=2))
-    elif not quiet:
-        for line in validation.summary(found.report):
-            click.echo(line)
-        click.echo(f"  {found.path}")
-        click.echo(f"  {found.path.with_name('report.html')}")
-    found.check()
+    with ResultFiles(flags, Path(artifact).stem, flags["allow_undecided"]) as files:
+        _, arguments = read_flags(flags)
+        asked = Asked.of(artifact, arguments)
+        with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
+            found = validating.run(asked, progress)
+        files.tell_validation(found.report)
+        if as_json:
+            click.echo(json.dumps(found.report, indent=2))
+        elif not quiet:
+            for line in validation.summary(found.report):
+                click.echo(line)
+            click.echo(f"  {found.path}")
+            click.echo(f"  {found.path.with_name('report.html')}")
+        found.check()
