@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ class OpenvinoQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.OPENVINO,)
     target: ClassVar[Format] = Format.OPENVINO_QUANTIZED
     toolchain: ClassVar[str] = "openvino"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     options: ClassVar[type[Options]] = OpenvinoQuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
@@ -146,8 +145,8 @@ def _quantized(
                     model,
                     made,
                     make,
-                    [in_file(each) for each in itertools.islice(data, openvino_repair.SAMPLES)],
-                    options.limit_db + openvino_repair.MARGIN_DB,
+                    openvino_repair.Feeding(data, in_file),
+                    options.limit_db,
                     time.monotonic() + options.repair_seconds,
                     options.preset,
                 )

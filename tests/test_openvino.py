@@ -358,6 +358,29 @@ def test_what_int8_loses_too_much_of_is_left_in_float(
 
 
 @pytest.mark.toolchain("edge", "openvino", "keras")
+def test_result_within_the_limit_is_not_made_slower(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[1] / "examples" / "digits_keras"
+
+    def repairs(limit_db: float) -> list[str]:
+        result = edgepipe.convert(
+            examples / "digits.h5",
+            target="openvino",
+            precision="int8",
+            calibration=examples / "calibration.npz",
+            limit=20,  # No more than a try is judged on, so that both figures are of the same.
+            options={"openvino_quantize": {"limit_db": f"{limit_db:.2f}"}},
+            out=tmp_path,
+        )
+        steps = result.report["routes"][0]["steps"]
+        return [note for note in steps[-1]["notes"] if note.startswith("repair")]
+
+    first = repairs(80.0)[0]
+    plain = float(first.rpartition(": ")[2].split(" to ")[0])
+    assert repairs(plain - 0.5) == []
+    assert repairs(plain + 0.2) != []
+
+
+@pytest.mark.toolchain("edge", "openvino", "keras")
 def test_accuracy_control_keeps_what_it_promises(tmp_path: Path) -> None:
     examples = Path(__file__).parents[1] / "examples" / "digits_keras"
     said: dict[str, Any] = {
