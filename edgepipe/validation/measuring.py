@@ -1,0 +1,109 @@
+"""Latency, memory, energy and placement of one model, or of two by turns, in their workers."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgepipe.artifact import Signature
+from edgepipe.errors import EdgepipeError
+from edgepipe.samples import SampleSource
+from edgepipe.session import Session
+from edgepipe.validation import energy, latency, placement
+from edgepipe.validation.evidence import Energy, Latency, Memory, Placement
+from edgepipe.validation.latency import Plan, Side
+from edgepipe.validation.subject import Subject
+
+ENERGY_SHARE = 0.5
+"""Of the budget of latency, for energy on top of it, where there is a counter."""
+PIXELS = 1
+"""Which of the seeded samples is fed: numbers from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Parts of a `Validation`; `absent` says why one is None."""
+
+    latency: Latency
+    memory: Memory
+    energy: Energy | None
+    placement: Placement | None
+    absent: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def seeded(session: Session, ends: Signature, seed: int = 0) -> Path:
+    """A sample that needs no data: what a model computes hardly changes how long it takes."""
+    from edgepipe import tensors
+
+    feeds = session.folder / "latency-feeds.npz"
+    tensors.write(feeds, [SampleSource(seed=seed).make(ends)[PIXELS]])
+    return feeds
+
+
+def measure(
+    session: Session, candidate: Subject, baseline: Subject | None, feeds: Path, plan: Plan
+) -> Measured:
+    """Everything on the same sample. Nothing else of this run should be at work meanwhile."""
+    with ExitStack() as stack:
+
+        def started(subject: Subject, name: str) -> Side:
+            side = stack.enter_context(Side(session, subject, feeds, name))
+            side.start()
+            return side
+
+        first = started(candidate, "candidate")
+        second = started(baseline, "baseline") if baseline is not None else None
+        times = latency.measure(first, second, plan)
+        used, why, notes = _energy(first, second, plan)
+        where, arena, refused = _where(first)
+        absent = {"energy": why} if used is None else {}
+        if where is None:
+            absent["placement"] = refused or (
+                f"{first.subject.kind.__name__.removesuffix('Runner')} doesn't tell where its"
+                " operators run"
+            )
+        memory = Memory(
+            int(first.started["memory"]),
+            arena,
+            None if second is None else int(second.started["memory"]),
+        )
+        return Measured(times, memory, used, where, absent, notes)
+
+
+def _energy(
+    first: Side, second: Side | None, plan: Plan
+) -> tuple[Energy | None, str, tuple[str, ...]]:
+    sides = [first] if second is None else [first, second]
+    on_gpu = {placement.kind(side.subject.device) == "GPU" for side in sides}
+    if len(on_gpu) > 1:
+        return None, "one side runs on the GPU, one on the CPU: their counters differ", ()
+    found = energy.find(gpu=on_gpu == {True})
+    if found.counter is None:
+        return None, found.why, ()
+    stretch = plan.seconds * ENERGY_SHARE / (energy.ROUNDS * (len(sides) + 1))
+
+    def run(side: Side) -> energy.Run:
+        return lambda seconds: dict(side.call("run_for", seconds=seconds))
+
+    try:
+        used, notes = energy.measure(
+            found.counter,
+            run(first),
+            None if second is None else run(second),
+            stretch=min(stretch, energy.STRETCH),
+        )
+    except (OSError, ValueError) as error:
+        return None, f"{found.counter.words} stopped telling: {error}", ()
+    return used, "", notes
+
+
+def _where(side: Side) -> tuple[Placement | None, int | None, str]:
+    """Last of all: a profile slows down what is profiled, and may fail where running does not."""
+    try:
+        told: dict[str, Any] = side.call("placement")
+    except EdgepipeError as error:
+        return None, None, f"asking where its operators run failed: {error.message}"
+    return placement.placed(side.subject.device, told["rows"]), told["arena"], ""
