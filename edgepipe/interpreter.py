@@ -41,6 +41,13 @@ class Interpreter:
     """Every distribution in it, by its normal name."""
     fingerprint: str
     """Digest over Python, platform and versions: part of the key of every result."""
+    gpu: bool = False
+    """Whether its workers see the machine's GPU; conversions and proofs never do."""
+
+    @property
+    def group(self) -> str:
+        """Workers of one group may take each other's jobs."""
+        return f"{self.toolchain}, gpu" if self.gpu else self.toolchain
 
     @staticmethod
     def of(

@@ -112,7 +112,7 @@ class Workers:
             _write(child, entry, arguments, log)
             answer = _wait(child, self.limits, peak)
         except BaseException as error:
-            self._drop(interpreter.toolchain, child)
+            self._drop(interpreter.group, child)
             _let_go(child)
             if isinstance(error, Ended):
                 raise self._examine(interpreter, child, error, max(peak), log) from None
@@ -131,7 +131,7 @@ class Workers:
                 if unless_there:
                     return None
                 raise InternalError("the workers of this run are closed")
-            group = self._children.setdefault(interpreter.toolchain, [])
+            group = self._children.setdefault(interpreter.group, [])
             for child in [child for child in group if not child.busy]:
                 if child.process.poll() is not None:  # What it started may still be there.
                     group.remove(child)
@@ -163,9 +163,9 @@ class Workers:
             ended, Remains(child.process.returncode, peak, log, start, unready), self.limits
         )
 
-    def _drop(self, toolchain: str, child: _Child) -> None:
+    def _drop(self, name: str, child: _Child) -> None:
         with self._lock:
-            group = self._children.get(toolchain, [])
+            group = self._children.get(name, [])
             if child in group:
                 group.remove(child)
 
@@ -191,7 +191,7 @@ def _start(interpreter: Interpreter, folder: Path) -> _Child:
             stdout=subprocess.DEVNULL,
             stderr=start,
             cwd=temporary,
-            env=environment(temporary, interpreter.how == "made"),
+            env=environment(temporary, interpreter.how == "made", interpreter.gpu),
             pass_fds=(results_write, lifeline_read),
             start_new_session=True,
         )

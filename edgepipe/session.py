@@ -10,11 +10,12 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgepipe import toolchain
+from edgepipe import gpu, toolchain
 from edgepipe.gates import Gates
 from edgepipe.learning import Learning
 from edgepipe.post_mortem import Limits
@@ -26,6 +27,9 @@ from edgepipe.stage import Options, Stage
 from edgepipe.store import Entry, Make, Store, Waiting
 from edgepipe.story import Listener, Silent
 from edgepipe.toolchain import Interpreter
+
+if TYPE_CHECKING:
+    from edgepipe.validation.subject import Subject
 
 LOGS_KEPT, MOST_LOGS = 30, 1000
 """Runs whose logs stay whatever their age, and the most that stay at all."""
@@ -116,6 +120,11 @@ class Session:
             self._interpreters[name] = toolchain.find(name)
         return self._interpreters[name]
 
+    def interpreter_of(self, subject: Subject) -> Interpreter:
+        """That of its toolchain; its workers see the GPU where the subject is to run on one."""
+        found = self.interpreter(subject.toolchain)
+        return replace(found, gpu=True) if gpu.is_gpu(subject.device) else found
+
     def interpreters(self) -> dict[str, Interpreter]:
         """Those that were asked for so far."""
         return dict(self._interpreters)
@@ -125,6 +134,13 @@ class Session:
 
     def call(self, toolchain_name: str, entry: str, log: Path, **arguments: Any) -> Answer:
         answer = self.workers.call(self.interpreter(toolchain_name), entry, arguments, log)
+        self.peak_memory = max(self.peak_memory, answer.peak)
+        return answer
+
+    def call_with(self, subject: Subject, entry: str, log: Path, **arguments: Any) -> Answer:
+        """A job that runs this subject, which it is told of."""
+        told = {"subject": subject.to_json(), **arguments}
+        answer = self.workers.call(self.interpreter_of(subject), entry, told, log)
         self.peak_memory = max(self.peak_memory, answer.peak)
         return answer
 

@@ -24,7 +24,8 @@ def summary(report: Mapping[str, Any]) -> list[str]:
 
 
 def _side(side: Mapping[str, Any]) -> str:
-    return f"{side['label'] or side['file']} in {side['runner']}, {side['device']}"
+    threads = f", {side['threads']} threads" if side["threads"] else ""
+    return f"{side['label'] or side['file']}, {side['device']}{threads}"
 
 
 def _scores(scores: list[dict[str, Any]], several: bool) -> list[str]:

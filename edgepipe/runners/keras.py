@@ -16,6 +16,7 @@ from edgepipe.runners.keras_model import (
 )
 from edgepipe.runners.static_function import limit_threads, open_static, trace
 from edgepipe.runners.table_bounds import bounded
+from edgepipe.runners.tensorflow_device import TensorflowOptions, use_device
 
 if TYPE_CHECKING:
     from edgepipe.runner import Tensors
@@ -26,6 +27,7 @@ class KerasRunner(Runner):
 
     formats = (Format.KERAS, Format.KERAS_H5)
     toolchain = "keras"
+    options = TensorflowOptions
     preload = ("edgepipe.runners.keras_environment", "tensorflow", "keras")
 
     @classmethod
@@ -47,7 +49,8 @@ class KerasRunner(Runner):
 
     def load(self) -> None:
         limit_threads(self.threads)
-        self._function = open_static(self.artifact)
+        use_device(self.device)
+        self._function = open_static(self.artifact, xla=self.settings.xla)
 
     def infer(self, feeds: Tensors) -> Tensors:
         return self._function.infer(feeds)

@@ -1,4 +1,4 @@
-"""Runs ONNX models in ONNX Runtime, on the CPU."""
+"""Runs ONNX models in ONNX Runtime, on the CPU or, where asked, on a GPU by CUDA."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgepipe import onnx_file
+from edgepipe import gpu, onnx_file
 from edgepipe.artifact import Artifact, Format
-from edgepipe.errors import BrokenOutput, InputError
+from edgepipe.errors import BrokenOutput, EdgepipeError, InputError
 from edgepipe.runner import Description, Runner, to_file_layout, to_given_layout
 from edgepipe.runners import feeding, onnx_placement
 
@@ -19,6 +19,7 @@ _NUMPY_TYPES = {"float": "float32", "double": "float64"}
 """ONNX Runtime writes C's names: `tensor(float)`."""
 
 _ERRORS_ONLY = 3
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxRunner(Runner):
@@ -43,15 +44,31 @@ class OnnxRunner(Runner):
             settings.intra_op_num_threads = self.threads
         try:
             self.session: Any = ort.InferenceSession(
-                str(self.artifact.path), settings, providers=["CPUExecutionProvider"]
+                str(self.artifact.path), settings, providers=self._providers(ort)
             )
+        except EdgepipeError:
+            raise
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise BrokenOutput(
                 f"ONNX Runtime {ort.__version__} can't load {self.artifact.path.name}: {error}",
                 hint="an unknown operator or opset shows with `edgepipe inspect`.",
             ) from error
+        if gpu.is_gpu(self.device) and CUDA not in self.session.get_providers():
+            # ONNX Runtime goes on without CUDA where its libraries don't load, and only logs it.
+            raise gpu.unusable(
+                f"ONNX Runtime {ort.__version__}", "its CUDA libraries don't load", "edge"
+            )
         self.types = {port.name: _numpy_type(port.type) for port in self.session.get_inputs()}
         self._check_names()
+
+    def _providers(self, ort: Any) -> list[str]:
+        if not gpu.is_gpu(self.device):
+            return [CPU]
+        if CUDA not in ort.get_available_providers():
+            raise gpu.unusable(
+                f"ONNX Runtime {ort.__version__}", "it is built without CUDA", "edge"
+            )
+        return [CUDA, CPU]
 
     def infer(self, feeds: Tensors) -> Tensors:
         return self._run(self._prepare(feeds))
@@ -112,6 +129,10 @@ class OnnxRunner(Runner):
                     f"{self.artifact.path.name} has no {port.tensor or port.name!r}, "
                     f"it has {sorted(known)!r}"
                 )
+
+
+def _words(ort: Any) -> str:
+    return f"ONNX Runtime {ort.__version__}"
 
 
 def _numpy_type(words: str) -> str:

@@ -10,6 +10,7 @@ from edgepipe.runner import Description, Runner
 from edgepipe.runners.saved_function import SavedFunction, op_types, open_saved_model
 from edgepipe.runners.static_function import limit_threads, open_static, trace
 from edgepipe.runners.table_bounds import bounded
+from edgepipe.runners.tensorflow_device import TensorflowOptions, use_device
 
 if TYPE_CHECKING:
     from edgepipe.runner import Tensors
@@ -20,6 +21,7 @@ class SavedModelRunner(Runner):
 
     formats = (Format.SAVED_MODEL,)
     toolchain = "keras"
+    options = TensorflowOptions
     preload = ("edgepipe.runners.keras_environment", "tensorflow")
 
     @classmethod
@@ -37,7 +39,8 @@ class SavedModelRunner(Runner):
 
     def load(self) -> None:
         limit_threads(self.threads)
-        self._function = open_static(self.artifact)
+        use_device(self.device)
+        self._function = open_static(self.artifact, xla=self.settings.xla)
 
     def infer(self, feeds: Tensors) -> Tensors:
         return self._function.infer(feeds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgepipe.artifact import Artifact, Format, Port, Signature
-from edgepipe.errors import EdgepipeError, UnsupportedModel
+from edgepipe.errors import BrokenOutput, EdgepipeError, UnsupportedModel
 from edgepipe.inputs import words
 from edgepipe.runners.feeding import cast, pick
 from edgepipe.runners.keras_loading import tensorflow
@@ -56,7 +56,12 @@ class StaticFunction:
         tf = tensorflow()
         ports = self.signature.inputs
         arrays = [cast(pick(feeds, one, ports), one.dtype, one.name) for one in ports]
-        found: list[Any] = self.concrete(*[tf.constant(array) for array in arrays])
+        tensors = [tf.constant(array) for array in arrays]
+        try:
+            found: list[Any] = self.concrete(*tensors)
+        except tf.errors.OpError as error:
+            first = str(error.message).partition("\n")[0]
+            raise BrokenOutput(f"TensorFlow can't run the model: {first}", running=True) from error
         return found
 
     def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
@@ -73,8 +78,11 @@ class StaticFunction:
         return sum(_bytes_of(variable) for variable in self.concrete.graph.variables)
 
 
-def open_static(artifact: Artifact, unrolled: bool = False) -> StaticFunction:
-    """Load the model of an artifact and trace it with the shapes that its signature fixes."""
+def open_static(artifact: Artifact, unrolled: bool = False, xla: bool = False) -> StaticFunction:
+    """Load the model of an artifact and trace it with the shapes that its signature fixes.
+
+    With `xla` it is compiled when it is run first.
+    """
     model: Model
     if artifact.format is Format.SAVED_MODEL:
         model = open_saved_model(artifact)
@@ -83,7 +91,7 @@ def open_static(artifact: Artifact, unrolled: bool = False) -> StaticFunction:
         if unrolled:
             unroll(opened.model)
     inputs = tuple(replace(port, tensor="", permutation=None) for port in artifact.ends().inputs)
-    concrete = trace(model, inputs)
+    concrete = trace(model, inputs, xla)
     outputs = tuple(
         Port(name, shape_of(tensor.shape), dtype_of(tensor.dtype))
         for name, tensor in zip(model.output_names, concrete.outputs, strict=True)
@@ -91,7 +99,7 @@ def open_static(artifact: Artifact, unrolled: bool = False) -> StaticFunction:
     return StaticFunction(concrete, Signature(inputs, outputs), model)
 
 
-def trace(model: Model, inputs: Sequence[Port]) -> Any:
+def trace(model: Model, inputs: Sequence[Port], xla: bool = False) -> Any:
     """A concrete function over flat tensors with the shapes of these ports, as far as they go."""
     tf = tensorflow()
     names = op_names([port.name for port in inputs])
@@ -104,7 +112,8 @@ def trace(model: Model, inputs: Sequence[Port]) -> Any:
 
     # Autograph would rewrite this package too; `KerasModel.call` grants it to Keras 2 layers.
     try:
-        return tf.function(flat, autograph=False).get_concrete_function(*specs)
+        made = tf.function(flat, autograph=False, jit_compile=True if xla else None)
+        return made.get_concrete_function(*specs)
     except EdgepipeError:
         raise
     except Exception as error:

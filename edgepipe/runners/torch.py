@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgepipe import gpu
 from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import InputError, InternalError
 from edgepipe.runner import Description, Runner
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TorchRunner(Runner):
-    """Eval mode, no gradients, the CPU."""
+    """Eval mode, no gradients; the CPU, or a GPU where one is asked for."""
 
     formats: ClassVar[tuple[Format, ...]] = (
         Format.TORCH_EXPORT,
@@ -29,6 +30,7 @@ class TorchRunner(Runner):
     toolchain: ClassVar[str] = "torch"
     preload: ClassVar[tuple[str, ...]] = ("torch",)
     _model: TorchModel | None = None
+    _place: Any = None
 
     @classmethod
     def describe(cls, artifact: Artifact) -> Description:
@@ -51,11 +53,17 @@ class TorchRunner(Runner):
         if self.threads:
             torch.set_num_threads(self.threads)
         self._model = open_model(self.artifact)
+        if gpu.is_gpu(self.device):
+            self._place = _cuda(torch)
+            self._model.module.to(self._place)
 
     def infer(self, feeds: Tensors) -> Tensors:
         if self._model is None:
             raise InternalError("infer was called before load")
-        return _to_numpy(self._model.run(_tensors(self._model, feeds)))
+        fed = _tensors(self._model, feeds)
+        if self._place is not None:
+            fed = {name: tensor.to(self._place) for name, tensor in fed.items()}
+        return _to_numpy(self._model.run(fed))
 
     def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
         """Modules that hold weights, by where these are: there PyTorch computes with them."""
@@ -71,6 +79,14 @@ class TorchRunner(Runner):
 
     def close(self) -> None:
         self._model = None
+
+
+def _cuda(torch: Any) -> Any:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = f"it is built for CUDA {built} and sees no device" if built else "it is built without"
+        raise gpu.unusable(f"PyTorch {torch.__version__}", why, TorchRunner.toolchain)
+    return torch.device("cuda")
 
 
 def _tensors(model: TorchModel, feeds: Tensors) -> dict[str, Any]:
@@ -92,7 +108,7 @@ def _to_numpy(outputs: Mapping[str, Any]) -> Tensors:
         plain = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
         # numpy has no bfloat16
         plain = plain.float() if plain.dtype is torch.bfloat16 else plain
-        made[name] = plain.resolve_conj().resolve_neg().contiguous().numpy().copy()
+        made[name] = plain.cpu().resolve_conj().resolve_neg().contiguous().numpy().copy()
     return made
 
 

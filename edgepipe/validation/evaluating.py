@@ -223,9 +223,7 @@ class _Work:
 
     def _call(self, subject: Subject, entry: str, **arguments: Any) -> dict[str, Any]:
         log = self.session.log(f"evaluate-{subject.artifact.format}")
-        told = subject.to_json()
-        answer = self.session.call(subject.toolchain, entry, log, subject=told, **arguments)
-        return dict(answer.value)
+        return dict(self.session.call_with(subject, entry, log, **arguments).value)
 
     def _outputs_key(self, subject: Subject, stretch: tuple[int, int]) -> str:
         return store_key(

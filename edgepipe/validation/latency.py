@@ -81,7 +81,7 @@ class Side:
         self.workers.close()
 
     def call(self, job: str, **arguments: Any) -> Any:
-        interpreter = self.session.interpreter(self.subject.toolchain)
+        interpreter = self.session.interpreter_of(self.subject)
         entry = job if ":" in job else f"{JOBS}:{job}"
         return self.workers.call(interpreter, entry, arguments, self.log).value
 

@@ -51,8 +51,8 @@ def open_both(session: Session, asked: Asked) -> Opened:
         ends = _batch_of_one(_in_numbers(artifact, [inputs.parse(one) for one in request.inputs]))
         artifact = artifact.with_signature(_shaped(artifact.ends(), ends))
     device = asked.device if artifact.format in COMPILED or asked.device else ""
-    label = f"{artifact.path.name} ({artifact.format})"
-    subject = Subject.of(artifact, device=device, threads=asked.threads, label=label)
+    subject = Subject.of(artifact, device=device, threads=asked.threads)
+    subject = replace(subject, label=f"{artifact.path.name} in {subject.runtime}")
     return Opened(subject, source, ends, request, found, notes, absent)
 
 

@@ -9,6 +9,16 @@ from edgepipe import catalog
 from edgepipe.artifact import Artifact
 from edgepipe.runner import Runner
 
+RUNTIMES = {
+    "KerasRunner": "Keras",
+    "SavedModelRunner": "TensorFlow",
+    "TorchRunner": "PyTorch",
+    "OnnxRunner": "ONNX Runtime",
+    "TfliteRunner": "LiteRT",
+    "OpenvinoRunner": "OpenVINO",
+    "EdgetpuRunner": "the Edge TPU",
+}
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -34,6 +44,12 @@ class Subject:
     def kind(self) -> type[Runner]:
         found: type[Runner] = catalog.load(self.runner)
         return found
+
+    @property
+    def runtime(self) -> str:
+        """What runs it, for people."""
+        kind = self.runner.rpartition(":")[2]
+        return RUNTIMES.get(kind, kind.removesuffix("Runner"))
 
     @property
     def toolchain(self) -> str:

@@ -16,6 +16,7 @@ from edgepipe.samples import SampleSource
 from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
+from edgepipe.validation import baseline as baselines
 from edgepipe.validation import choosing, evaluating, leak, opening, scoring
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evaluating import Data, Task
@@ -71,8 +72,9 @@ def seen(asked: Asked, listener: Listener) -> Validation:
     with Store() as store, Session(store, listener, retry=asked.request.retry) as session:
         opened = opening.open_both(session, asked)
         source = opened.request.data(asked.data)
-        baseline = _baseline(asked, opened)
-        notes = [*opened.notes, *_look(session, source, opened)]
+        session.samples = SampleSource.of(source)  # For the proof of a baseline that is converted.
+        baseline = baselines.choose(session, asked, opened)
+        notes = [*baselines.notes(asked, baseline), *opened.notes, *_look(session, source, opened)]
         notes += leak.check(session, source, opened.ends, opened.earlier, asked.allow_leak)
         data = evaluating.look(session, source, opened.ends)
         planned = choosing.planned(asked.metrics, opened.ends, data, baseline is not None)
@@ -131,13 +133,6 @@ def check_gates(gates: Sequence[Gate], allow_undecided: bool, path: Path) -> Non
         )
 
 
-def _baseline(asked: Asked, opened: Opened) -> Subject | None:
-    if opened.source is None:
-        return None
-    label = f"{opened.source.path.name} ({opened.source.format})"
-    return Subject.of(opened.source, threads=asked.threads, label=label)
-
-
 def _look(session: Session, source: DataSource, opened: Opened) -> list[str]:
     """Refuses data that doesn't fit by its first samples, and says what is strange in it."""
     first = SampleSource.of(source).data
@@ -160,7 +155,7 @@ def _side(session: Session, subject: Subject) -> dict[str, Any]:
         "format": artifact.format.value,
         "sha256": artifact.digest,
         "size": delivery.model_size(artifact),
-        "runner": subject.runner.rpartition(":")[2],
+        "runner": subject.runtime,
         "device": subject.device or "cpu",
         "threads": subject.threads,
         "toolchain": subject.toolchain,
