@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgepipe.targets.edgetpu.host_calibration import calibrate_host
     from edgepipe.targets.openvino.devices import devices as openvino_devices
     from edgepipe.targets.openvino.profiling import profile as openvino_profile
+    from edgepipe.validation.benching import bench
     from edgepipe.validation.validating import Validated, validate
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Validated",
     "__version__",
     "advise",
+    "bench",
     "bundle",
     "calibrate_host",
     "compile",
@@ -69,6 +71,7 @@ _HOMES = {
     "compile": "edgepipe.targets.edgetpu.compile_run",
     "survey": "edgepipe.api",
     "diagnose": "edgepipe.diagnosis",
+    "bench": "edgepipe.validation.benching",
     "validate": "edgepipe.validation.validating",
     "Validated": "edgepipe.validation.validating",
     "Diagnosis": "edgepipe.diagnosis",

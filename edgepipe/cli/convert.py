@@ -276,8 +276,8 @@ def read_flags(flags: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     # By identity: 0 is a number that was said.
     said = {name: value for name, value in flags.items() if value is not False}
     arguments = {name: value for name, value in said.items() if value not in (None, (), "", {})}
-    if flags.get("antialias") is False:
-        arguments["antialias"] = False  # The one flag whose absence is something else.
+    # Flags whose absence is something else than False.
+    arguments |= {name: False for name in ("antialias", "latency") if flags.get(name) is False}
     read_data_flags(arguments)
     model, factory = arguments.pop("model", ""), arguments.pop("factory", "")
     if model and factory:

@@ -33,6 +33,7 @@ COMMANDS = {
     "openvino": "List OpenVINO's devices here, and time a model on one, layer by layer.",
     "report": "Make the HTML page of a report again.",
     "device": "Boards on which models are run: add, list, doctor, remove.",
+    "bench": "Measure how fast a model runs here, alone or beside its float one.",
     "toolchain": "List, install, check and remove the frameworks' environments.",
     "store": "Show, shrink and check what earlier runs kept.",
     "completion": "Print the shell completion for bash, zsh or fish.",

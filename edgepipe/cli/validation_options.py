@@ -12,6 +12,18 @@ from edgepipe.validation.asked import BASELINES, DEVICES
 
 Command = Callable[..., Any]
 
+latency_options = (
+    click.option(
+        "--latency-budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+        help="Longest time for measuring latency; it ends when enough is known. Default: 20.",
+    ),
+    click.option(
+        "--batch", type=click.IntRange(min=1), multiple=True, metavar="N",
+        help="Samples at once, for the table of throughput. Again for more. Default: 1.",
+    ),
+)  # fmt: skip
+"""What `bench` takes, too."""
+
 
 def validation_options(command: Command) -> Command:
     """What `convert --validate` takes, too."""
@@ -50,6 +62,11 @@ def validation_options(command: Command) -> Command:
                 "--worst", type=click.IntRange(min=0), metavar="N",
                 help="Samples to show on which both sides differ most. Default: 8.",
             ),
+            click.option(
+                "--latency/--no-latency", default=None,
+                help="Measure latency, memory, energy and placement. Default: where a gate asks.",
+            ),
+            *latency_options,
         )
     ):  # fmt: skip
         command = option(command)

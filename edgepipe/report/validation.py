@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgepipe.report import measured
+
 MARKS = {"passed": "✓", "failed": "✗", "undecided": "?"}
 
 
@@ -18,6 +20,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     if report["baseline"] is not None:
         lines.append(f"baseline   {_side(report['baseline'])}")
     lines += _scores(report["scores"], several=len({one["output"] for one in report["scores"]}) > 1)
+    lines += measured.summary(report)
     lines += [f"{MARKS[gate['verdict']]} {gate['words']}" for gate in report["gates"]]
     lines += [f"no {name}: {why}" for name, why in report["absent"].items()]
     return lines

@@ -38,6 +38,10 @@ class Asked:
     allow_leak: bool = False
     allow_undecided: bool = False
     worst: int = 8
+    latency: bool | None = None
+    """None measures it where a gate, a budget or a batch asks for it."""
+    latency_budget: float | None = None
+    batch: tuple[int, ...] = ()
 
     @staticmethod
     def of(artifact: str | Path, arguments: Mapping[str, Any]) -> Asked:
@@ -63,13 +67,15 @@ class Asked:
         if said.get("out") is not None:
             said["out"] = Path(said["out"])
         said["metrics"] = tuple(said.get("metrics") or ())
+        said["batch"] = tuple(said.get("batch") or ())
         said["gates"] = {name: str(value) for name, value in (said.get("gates") or {}).items()}
         request = request_for(said["against"] or artifact, others)
         asked = Asked(Path(artifact).expanduser(), request=request, **said)
-        asked._check()
+        asked.check()
         return asked
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse what no validation can do, before anything is opened."""
         if self.baseline not in BASELINES:
             raise UnknownName.of("baseline", self.baseline, BASELINES)
         if self.baseline_device not in DEVICES:

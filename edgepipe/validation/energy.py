@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import threading
@@ -215,7 +216,8 @@ def _during(counter: Counter, work: Callable[[], None], clock: Clock) -> tuple[f
 
     def sample() -> None:
         while not over.wait(1 / SAMPLES_A_SECOND):
-            watts.append(counter.read())
+            with contextlib.suppress(OSError, ValueError):  # A bus that is busy: the next one.
+                watts.append(counter.read())
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()

@@ -1,4 +1,7 @@
-"""Latency, memory, energy and placement of one model, or of two by turns, in their workers."""
+"""Latency, memory, energy and placement of one model, or of two by turns, in their workers.
+
+All on one sample: what a model computes hardly changes how long it takes.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,83 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgepipe import given_data, tensors
 from edgepipe.artifact import Signature
 from edgepipe.errors import EdgepipeError
 from edgepipe.samples import SampleSource
 from edgepipe.session import Session
-from edgepipe.validation import energy, latency, placement
+from edgepipe.validation import energy, latency, machine, placement
+from edgepipe.validation.asked import Asked
 from edgepipe.validation.evidence import Energy, Latency, Memory, Placement
 from edgepipe.validation.latency import Plan, Side
 from edgepipe.validation.subject import Subject
 
 ENERGY_SHARE = 0.5
 """Of the budget of latency, for energy on top of it, where there is a counter."""
+NEEDED_BY = {
+    "max-latency-ratio",
+    "max-latency",
+    "max-p99",
+    "max-latency-growth",
+    "max-memory",
+    "max-arena",
+    "max-energy",
+    "min-mapped",
+}
+"""Gates that can't be judged without this."""
 PIXELS = 1
-"""Which of the seeded samples is fed: numbers from 0 to 1."""
+"""Which of the seeded samples is fed where there is no data: numbers from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """Parts of a `Validation`; `absent` says why one is None."""
 
-    latency: Latency
-    memory: Memory
-    energy: Energy | None
-    placement: Placement | None
+    latency: Latency | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    placement: Placement | None = None
     absent: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def seeded(session: Session, ends: Signature, seed: int = 0) -> Path:
-    """A sample that needs no data: what a model computes hardly changes how long it takes."""
-    from edgepipe import tensors
-
+def asked_for(
+    session: Session, asked: Asked, sides: tuple[Subject, Subject | None], ends: Signature
+) -> Measured:
+    """What a validation was asked to measure beside accuracy; nothing is, where none was."""
+    if not wanted(asked):
+        return Measured(absent={"latency": "not asked for (--latency measures it)"})
+    session.listener.note("measuring latency: leave the machine alone meanwhile")
     feeds = session.folder / "latency-feeds.npz"
-    tensors.write(feeds, [SampleSource(seed=seed).make(ends)[PIXELS]])
-    return feeds
+    source = SampleSource.of(asked.request.data(asked.data)).data if asked.data else None
+    if source is None:
+        tensors.write(feeds, [SampleSource(seed=asked.request.seed).make(ends)[PIXELS]])
+    else:
+        tensors.write(feeds, given_data.samples(session, source, ends, 1))
+    return measure(session, *sides, feeds, plan_of(asked))
+
+
+def wanted(asked: Asked) -> bool:
+    if asked.latency is not None:
+        return asked.latency
+    return bool(asked.latency_budget or asked.batch or NEEDED_BY & set(asked.gates))
+
+
+def plan_of(asked: Asked) -> Plan:
+    """The table of throughput has one thread and all of them, where no number was said."""
+    limit = asked.gates.get("max-latency-ratio")
+    try:
+        ratio = None if limit is None else float(limit)
+    except ValueError:  # Where gates are judged it is said.
+        ratio = None
+    cores = int(machine.machine()["usable"] or 1)
+    return Plan(
+        seconds=asked.latency_budget or latency.BUDGET,
+        ratio_limit=ratio,
+        threads=(asked.threads,) if asked.threads else tuple(dict.fromkeys((1, cores))),
+        batches=asked.batch or (1,),
+        seed=asked.request.seed,
+    )
 
 
 def measure(

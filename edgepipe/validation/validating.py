@@ -17,7 +17,7 @@ from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 from edgepipe.validation import baseline as baselines
-from edgepipe.validation import choosing, evaluating, leak, opening, scoring
+from edgepipe.validation import choosing, evaluating, leak, measuring, opening, scoring
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evaluating import Data, Task
 from edgepipe.validation.evidence import Gate, Validation, Verdict
@@ -84,13 +84,18 @@ def seen(asked: Asked, listener: Listener) -> Validation:
         found = evaluating.evaluate(session, task, data.count)
         scores = scoring.scores(planned, found, Sampling(seed=asked.request.seed))
         absent = {"baseline": opened.absent} if baseline is None else {}
+        measured = measuring.asked_for(session, asked, (opened.candidate, baseline), opened.ends)
         return Validation(
             candidate=_side(session, opened.candidate),
             baseline=None if baseline is None else _side(session, baseline),
             data=_data(source, opened, data, found),
             scores=scores,
-            absent=absent,
-            notes=(*notes, *found.passed),
+            latency=measured.latency,
+            memory=measured.memory,
+            energy=measured.energy,
+            placement=measured.placement,
+            absent={**absent, **measured.absent},
+            notes=(*notes, *found.passed, *measured.notes),
             seconds=round(time.perf_counter() - start, 3),
         )
 

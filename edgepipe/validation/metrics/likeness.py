@@ -101,8 +101,9 @@ class Sqnr(_Likeness):
 
         sums = weights @ rows
         tiny = np.finfo(np.float64).tiny
-        ratio = np.maximum(sums[:, 0], tiny) / np.maximum(sums[:, 1], tiny)
-        found: Rows = np.clip(10 * np.log10(ratio), -PERFECT_DB, PERFECT_DB)
+        # A difference of logarithms: without any noise the ratio itself has no number.
+        signal, noise = (np.log10(np.maximum(sums[:, place], tiny)) for place in (0, 1))
+        found: Rows = np.clip(10 * (signal - noise), -PERFECT_DB, PERFECT_DB)
         return found
 
 

@@ -1,0 +1,121 @@
+"""How fast a model runs here, alone or beside its float one, without any data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from edgepipe.errors import OptionError, UnknownName
+from edgepipe.layers import request_for
+from edgepipe.request import Request
+from edgepipe.session import Session
+from edgepipe.store import Store
+from edgepipe.story import Listener, Silent
+from edgepipe.validation import baseline as baselines
+from edgepipe.validation import measuring, opening, placement, validating
+from edgepipe.validation.asked import Asked
+from edgepipe.validation.evidence import Gate, Validation
+from edgepipe.validation.measuring import Measured
+from edgepipe.validation.ratio_gate import quantile_gate, ratio_gate
+
+OWN = (
+    "against",
+    "baseline",
+    "baseline_device",
+    "device",
+    "threads",
+    "gates",
+    "allow_undecided",
+    "latency_budget",
+    "batch",
+)
+QUANTILES = {"max-latency": 0.5, "max-p99": 0.99}
+GATES = ("max-latency-ratio", *QUANTILES, "min-mapped")
+
+
+def bench(
+    artifact: str | Path, *, listener: Listener | None = None, **arguments: Any
+) -> Validation:
+    """Measure an artifact; keywords are those of `edgepipe.validate` about latency and loading.
+
+    The same document as a validation's, with its scores left empty. Gates are in it, unjudged:
+    `edgepipe.validation.validating.check_gates` raises for those that did not pass.
+    """
+    asked = _asked(artifact, arguments)
+    start = time.perf_counter()
+    with (
+        Store() as store,
+        Session(store, listener or Silent(), retry=asked.request.retry) as session,
+    ):
+        opened = opening.open_both(session, asked)
+        baseline = baselines.choose(session, asked, opened)
+        notes = (*baselines.notes(asked, baseline), *opened.notes)
+        for text in notes:
+            session.listener.note(text)
+        found = measuring.asked_for(session, asked, (opened.candidate, baseline), opened.ends)
+        absent = {"baseline": opened.absent} if baseline is None else {}
+        return Validation(
+            candidate=validating._side(session, opened.candidate),
+            baseline=None if baseline is None else validating._side(session, baseline),
+            data=None,
+            latency=found.latency,
+            memory=found.memory,
+            energy=found.energy,
+            placement=found.placement,
+            gates=gates(asked.gates, found),
+            absent={**absent, **found.absent},
+            notes=(*notes, *found.notes),
+            seconds=round(time.perf_counter() - start, 3),
+        )
+
+
+def _asked(artifact: str | Path, arguments: Mapping[str, Any]) -> Asked:
+    known = {item.name for item in fields(Request)}
+    for name in arguments:
+        if name not in known | set(OWN):
+            raise UnknownName.of("argument of bench", name, known | set(OWN))
+    if not str(artifact):
+        raise OptionError("no artifact was named", hint="edgepipe bench ARTIFACT")
+    own = {name: value for name, value in arguments.items() if name in OWN}
+    others = {name: value for name, value in arguments.items() if name not in OWN}
+    own["against"] = str(own.get("against") or "")
+    own["batch"] = tuple(own.get("batch") or ())
+    own["gates"] = {name: str(value) for name, value in (own.get("gates") or {}).items()}
+    for name in own["gates"]:
+        if name not in GATES:
+            raise UnknownName.of("gate of bench", name, GATES)
+        _number(name, own["gates"][name])
+    request = request_for(own["against"] or artifact, others)
+    asked = Asked(Path(artifact).expanduser(), "", request, latency=True, **own)
+    asked.check()
+    return asked
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError as error:
+        raise OptionError(f"--gate {name} takes a number, received {text!r}") from error
+    if found <= 0:
+        raise OptionError(f"--gate {name} takes a number above 0, received {text!r}")
+    return found
+
+
+def gates(limits: Mapping[str, str], found: Measured) -> tuple[Gate, ...]:
+    """Each limit with what was seen; and the device, where it was asked for in vain."""
+    made = []
+    times = found.latency
+    assert times is not None
+    for name, text in limits.items():
+        limit = _number(name, text)
+        if name == "max-latency-ratio":
+            made.append(ratio_gate(times.ratio, limit, float(times.machine["seconds"])))
+        elif name in QUANTILES:
+            made.append(quantile_gate(name, times.candidate.times, QUANTILES[name], limit))
+        else:
+            made.append(placement.mapped_gate(found.placement, limit))
+    fell_back = found.placement and placement.device_gate(found.placement)
+    return (*made, *([fell_back] if fell_back else []))
