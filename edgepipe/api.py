@@ -169,6 +169,7 @@ def _session(request: Request, store: Store, listener: Listener) -> Session:
         request.quantized_tolerance(),
         request.gates(),
         request.device,
+        not request.no_timing,
     )
 
 

@@ -41,6 +41,7 @@ SETTABLE = (
     "max_error",
     "min_agreement",
     "no_compile",
+    "no_timing",
     "require_full_mapping",
     "max_streamed_bytes",
     "runtime_version",

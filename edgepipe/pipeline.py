@@ -76,7 +76,16 @@ def run(
         time_on_cpu(session, candidates)
     best = min(candidates, key=_merit)
     best.trial.status = "chosen"
+    if session.timing:
+        _compare_speed(session, best)
     return Outcome(best, tuple(trials))
+
+
+def _compare_speed(session: Session, best: Candidate) -> None:
+    if best.result.format is Format.OPENVINO_QUANTIZED and best.route.stages:
+        from edgepipe.targets.openvino import speed
+
+        best.trial.speed = speed.compare(session, best.route.stages[-1], best.artifacts)
 
 
 def _split_by_toolchains(routes: Sequence[Route]) -> tuple[list[Route], list[Trial]]:

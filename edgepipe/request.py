@@ -64,6 +64,7 @@ class Request:
     compiler: str = ""
     no_compile: bool = False
     device: str = ""
+    no_timing: bool = False
     require_full_mapping: bool = False
     max_streamed_bytes: int | None = None
     runtime_version: int | None = None

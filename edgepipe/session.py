@@ -54,6 +54,7 @@ class Session:
         quantized_tolerance: Tolerance = QUANTIZED,
         gates: Gates | None = None,
         device: str = "",
+        timing: bool = False,
     ) -> None:
         self.store = store
         self.listener: Listener = listener or Silent()
@@ -66,6 +67,7 @@ class Session:
         self.quantized_tolerance = quantized_tolerance
         self.gates = gates or Gates()
         self.device = device
+        self.timing = timing
         self.started = time.time_ns()
         self.peak_memory = 0
         self._interpreters: dict[str, Interpreter] = {}

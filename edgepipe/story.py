@@ -64,6 +64,8 @@ class Trial:
     seconds: float = 0.0
     made: tuple[Artifact, ...] = ()
     """All before the compiler, where only that failed."""
+    speed: dict[str, Any] | None = None
+    """Of OpenVINO in int8, when it was chosen: its time beside that of float."""
 
     @property
     def inserted(self) -> int:
@@ -113,6 +115,7 @@ class Trial:
             "reason": self.reason,
             "seconds": round(self.seconds, 3),
             "latency_ms": self.latency_ms,
+            "speed": self.speed,
             "end_to_end": None if self.proof is None else self.proof.to_json(),
             "steps": [step.to_json() for step in self.steps],
         }

@@ -39,7 +39,11 @@ def chip_options(command: Command) -> Command:
         "--emit", metavar="c",
         help="Write the TFLite or Vela file as C for firmware, too: an array and its header.",
     )  # fmt: skip
-    return _COMPILER(no_compile(_DEVICE(sram(flash(emit(command))))))
+    no_timing = click.option(
+        "--no-timing", is_flag=True,
+        help="OpenVINO in int8: don't measure for 2 s whether it is faster than float.",
+    )  # fmt: skip
+    return _COMPILER(no_compile(_DEVICE(no_timing(sram(flash(emit(command)))))))
 
 
 def gate_options(command: Command) -> Command:

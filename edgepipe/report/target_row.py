@@ -70,6 +70,9 @@ def row(
         told = error.to_json()
         kept = {key: told["details"][key] for key in ("install",) if key in told["details"]}
         facts["error"] = {**told, "details": kept}
+    speed = quantized.chosen_speed(report) if report is not None else None
+    if speed is not None and speed["slower"]:
+        notes = (*notes, str(speed["words"]))
     code = 0 if error is None else error.exit_code
     return TargetRow(target, precision, status, code, notes=notes, **facts)
 

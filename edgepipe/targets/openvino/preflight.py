@@ -156,7 +156,7 @@ def preflight(path: str | Path, device: str = "") -> Preflight:
         if "unread" in told:
             counts = making.describe(session, artifact).ops
             return _unread(told, counts)
-    verdicts = tuple(_verdict(index, one, name) for index, one in enumerate(told["ops"]))
+    verdicts = verdicts_of(told)
     return Preflight(
         told["openvino"],
         told["device"],
@@ -165,6 +165,11 @@ def preflight(path: str | Path, device: str = "") -> Preflight:
         told["lacking"],
         refused=told["refused"],
     )
+
+
+def verdicts_of(told: dict[str, Any]) -> tuple[Verdict, ...]:
+    """Of what the worker's job `support` found."""
+    return tuple(_verdict(index, one, told["device"]) for index, one in enumerate(told["ops"]))
 
 
 def _verdict(index: int, told: dict[str, Any], device: str) -> Verdict:
