@@ -831,22 +831,46 @@ def wilson(right: int, count: int) -> Tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def tango(won: int, lost: int, count: int) -> Tuple[float, float]:
+    """The 95% interval of (won - lost) / count: what a score test does not reject (Tango, 1998)."""
+
+    def rejected(difference: float) -> bool:
+        a, c = 2 * count, -lost * difference * (1 - difference)
+        b = -won - lost + (2 * count - won + lost) * difference
+        share = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+        variance = count * (2 * share + difference * (1 - difference))
+        distance = won - lost - count * difference
+        if variance <= 1e-12:
+            return abs(distance) >= 1e-9
+        return distance * distance / variance > 1.959964**2
+
+    ends = []
+    for outside in (-1.0, 1.0):
+        inside = (won - lost) / count
+        for _ in range(60 if rejected(outside) else 0):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
+        ends.append(outside)
+    return ends[0], ends[1]
+
+
 def mcnemar(one: int, other: int) -> float:
     """The exact two-sided p-value of samples that only one of two models got right."""
     count = one + other
-    if not count:
-        return 1.0
-    below = sum(
-        math.exp(math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1))
+    below = math.fsum(
+        math.exp(
+            math.lgamma(count + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(count - k + 1)
+            - count * math.log(2)
+        )
         for k in range(min(one, other) + 1)
     )
-    return min(1.0, 2 * below / 2.0**count) if count < 1000 else math.erfc(
-        abs(one - other) / math.sqrt(2.0 * count)
-    )  # fmt: skip
+    return min(1.0, 2 * below)
 
 
 def accuracy(answers: List[int], floats: List[int], labels: List[int]) -> Optional[Json]:
-    """Of both models on the same samples, and their difference as Bonett and Price bound it."""
+    """Of both models on the same samples, and their difference, paired."""
     known = [(a, b, label) for a, b, label in zip(answers, floats, labels) if label >= 0]
     if not known or any(a < 0 or b < 0 for a, b, _ in known):
         return None
@@ -855,13 +879,12 @@ def accuracy(answers: List[int], floats: List[int], labels: List[int]) -> Option
     right_float = sum(b == label for _, b, label in known)
     lost = sum(b == label != a for a, b, label in known)
     won = sum(a == label != b for a, b, label in known)
-    low, high = (lost + 1) / (count + 2), (won + 1) / (count + 2)
-    half = 1.959964 * math.sqrt((low + high - (low - high) ** 2) / (count + 2))
+    low, high = tango(won, lost, count)
     return {
         "metric": "top1", "samples": count, "device": right / count, "float": right_float / count,
         "interval": wilson(right, count), "interval_float": wilson(right_float, count),
         "only_float_right": lost, "only_device_right": won, "drop": (lost - won) / count,
-        "drop_interval": [max(-1.0, low - high - half), min(1.0, low - high + half)],
+        "drop_interval": [-high, -low],
         "p_value": mcnemar(lost, won), "test": "McNemar, exact",
     }  # fmt: skip
 

@@ -134,6 +134,33 @@ def test_single_model_is_bundled_against_another(subject: Converted, tmp_path: P
     assert (model["name"], model["precision"]) == ("model_int8.tflite", "int8")
 
 
+@pytest.mark.toolchain("openvino")
+def test_folder_of_several_targets_becomes_one_bundle(subject: Converted, tmp_path: Path) -> None:
+    edgepipe.convert_targets(
+        subject.folder.parent / "net.tflite", ["tflite", "openvino"], precision="int8",
+        calibration=subject.folder.parent / "calibration.npz", out=tmp_path / "out", min_sqnr=0,
+        repair="off",
+    )  # fmt: skip
+    made = Converted(tmp_path / "out", subject.data).bundle(tmp_path / "t.edgebundle", samples=9)
+    names = [model["name"] for model in made.manifest["models"]]
+    assert names == [  # The float TFLite once, though both targets wrote it.
+        "tflite/model_float32.tflite", "tflite/model_int8.tflite",
+        "openvino/openvino", "openvino/openvino_int8",
+    ]  # fmt: skip
+    result = result_of(made.path, tmp_path / "r", "--no-latency", python=python_of("edge"))
+    assert verdicts(result, "openvino/openvino_int8") == {"load": "skipped"}
+    assert verdicts(result, "tflite/model_int8.tflite")["host"] == "passed"
+
+
+def test_labels_that_are_not_the_models_classes_are_left_out_with_a_note(
+    subject: Converted, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 1, 16), np.uint8), labels=np.array([0, 1, 16]))
+    made = subject.bundle(tmp_path / "l.edgebundle", data=tmp_path / "d.npz")
+    assert made.manifest["samples"]["labels"] is None
+    assert "labels up to 16, the model's output 16" in made.notes[0]
+
+
 def test_command_writes_the_bundle_and_says_what_to_type(
     subject: Converted, tmp_path: Path
 ) -> None:
@@ -169,7 +196,7 @@ def test_changed_model_folder_is_refused(subject: Converted, tmp_path: Path) -> 
     [
         ({"gates": ["max-drp=1"]}, UnknownName, "max-drp"),
         ({"gates": ["max-drop"]}, OptionError, "NAME=VALUE"),
-        ({"gates": {"min-top1": "1.5"}}, OptionError, "0 to 1"),
+        ({"gates": {"min-top1": "150"}}, OptionError, "0 to 1"),
         ({"gates": {"max-latency": "nan"}}, OptionError, "nan"),
         ({"samples": 0}, OptionError, "from 1 on"),
         ({"encrypt": True}, OptionError, "needs a key"),

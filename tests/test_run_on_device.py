@@ -161,6 +161,16 @@ def test_mcnemar_is_exact(one: int, other: int) -> None:
     assert run_on_device.mcnemar(one, other) == pytest.approx(min(1.0, 2 * tail))
 
 
+def test_intervals_are_those_of_validate() -> None:
+    from edgepipe.validation import proportions
+
+    for won, lost, count in ((0, 0, 20), (3, 1, 40), (0, 9, 100), (7, 7, 7 * 2), (5, 0, 5)):
+        ours = run_on_device.tango(won, lost, count)
+        assert ours == pytest.approx(proportions.tango(won, lost, count), abs=1e-6)
+        ours = run_on_device.wilson(won, count)
+        assert ours == pytest.approx(proportions.wilson(won, count), abs=1e-6)
+
+
 def test_wilson_interval_is_the_published_one() -> None:
     assert run_on_device.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert run_on_device.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)

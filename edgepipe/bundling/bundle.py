@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe import __version__, api, catalog, given_data, inputs, making, toolchain
-from edgepipe.artifact import Format
+from edgepipe.artifact import Format, Signature
 from edgepipe.bundling import archive, contents, limits
-from edgepipe.bundling.contents import Contents
+from edgepipe.bundling.contents import Contents, Recorded
 from edgepipe.bundling.members import Made
 from edgepipe.bundling.sealing import Sealing
 from edgepipe.dataset import DataSource
@@ -63,36 +63,39 @@ def bundle(
         raise OptionError(f"--samples takes a number from 1 on, received {samples}")
     said = limits.read(gates)
     sealing = Sealing.of(sign, encrypt, key)
-    report = {} if against is not None else contents.recorded(named)
-    request = _request(
-        against if against is not None else report["source"]["path"], arguments, report
-    )
+    found = contents.recorded(named) if against is None else []
+    model = found[0].report["source"]["path"] if against is None else against
+    request = _request(model, arguments, found)
     source = replace(request.data(data), limit=min(samples, request.limit or samples))
     target = _target(path, named)
-    lacking = toolchain.missing(_toolchains(source, report, request))
+    lacking = toolchain.missing(_toolchains(source, found, request))
     if lacking is not None:
         raise lacking
     with Store() as store, Session(store, heard, SampleSource(source)) as session:
-        found = _contents(session, named, report, request, against)
-        return _write(session, found, source, raw, said, sealing, target)
+        if found:
+            what = contents.of_folders(session, found, request)
+        else:
+            what = _single(session, named, request)
+        return _write(session, what, source, raw, said, sealing, target)
 
 
-def _request(model: str | Path, arguments: Mapping[str, Any], report: Mapping[str, Any]) -> Request:
+def _request(model: str | Path, arguments: Mapping[str, Any], found: Sequence[Recorded]) -> Request:
     """What is said of the data now goes over what was said of it at the conversion."""
     request = request_for(model, dict(arguments))
-    told = report.get("calibration") or report.get("samples") or {}
-    if told.get("preprocessing") and not request.preprocessing:
-        request = replace(request, preprocessing=told["preprocessing"])
+    for one in found:
+        told = one.report.get("calibration") or one.report.get("samples") or {}
+        if told.get("preprocessing") and not request.preprocessing:
+            request = replace(request, preprocessing=told["preprocessing"])
     return request
 
 
-def _toolchains(source: DataSource, report: Mapping[str, Any], request: Request) -> list[str]:
-    formats = [Format(item["format"]) for item in report.get("outputs", ())]
-    formats = [format for format in formats if format in contents.FORMS]
-    if report:
-        formats.append(Format(report["source"]["format"]))
+def _toolchains(source: DataSource, found: Sequence[Recorded], request: Request) -> list[str]:
+    formats = {Format(item["format"]) for one in found for item in one.report["outputs"]}
+    formats &= set(contents.FORMS)
+    if found:
+        formats.add(Format(found[0].report["source"]["format"]))
     else:
-        formats.append(api.format_of(request))
+        formats |= {api.format_of(request), Format.TFLITE}
     names = {catalog.runner(format).toolchain for format in formats}
     return sorted({*names, source.toolchain or "edge"})
 
@@ -106,15 +109,7 @@ def _target(path: str | Path | None, out: Path) -> Path:
     return target
 
 
-def _contents(
-    session: Session,
-    out: Path,
-    report: dict[str, Any],
-    request: Request,
-    against: str | Path | None,
-) -> Contents:
-    if against is None:
-        return contents.of_folder(session, out, report, request)
+def _single(session: Session, out: Path, request: Request) -> Contents:
     if out.is_dir() and (out / "report.json").is_file():
         raise OptionError(
             f"--against goes with a model file, and {out} is a folder of convert's",
@@ -125,6 +120,22 @@ def _contents(
     specs = [inputs.parse(text) for text in request.inputs]
     pinned = inputs.pin(described.signature, specs, described.facts.get("optional_inputs", ()))
     return contents.of_file(session, out, request, pinned)
+
+
+def _unlike(answer: dict[str, Any], ends: Signature) -> str:
+    """Why the labels are not the classes of the model's first output, if they aren't."""
+    shape = ends.outputs[0].given_shape() or ()
+    classes, names = shape[-1] if shape else None, answer["label_names"]
+    highest = max(answer["labels"])
+    if classes is None or classes < 2 or highest < 0:
+        return ""
+    if highest < classes and len(names) in (0, classes):
+        return ""
+    told = f"{len(names)} classes" if names else f"labels up to {highest}"
+    return (
+        f"no accuracy will be measured: the data has {told}, the model's output {classes}; give"
+        " the model's classes in its order with --labels NAMES.txt"
+    )
 
 
 def _write(
@@ -162,7 +173,9 @@ def _write(
     made = Made(session, found, folder, feeds, answer, data.key(ends))
     models = [made.model(member, sealing) for member in found.members]
     count = len(answer["labels"])
-    labelled = any(label >= 0 for label in answer["labels"])
+    wrong = _unlike(answer, ends)
+    labelled = any(label >= 0 for label in answer["labels"]) and not wrong
+    notes += [wrong] if wrong else []
     if labelled:
         made.labels()
     manifest = {

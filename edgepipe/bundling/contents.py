@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from edgepipe.artifact import IR, Artifact, Format, Signature
 from edgepipe.errors import EdgepipeError, ModelNotFound, OptionError, TrustRequired
 from edgepipe.request import Request, digest_model, open_model
 from edgepipe.session import Session
+from edgepipe.validation import matching
 
 FORMS = {
     Format.TFLITE: "tflite",
@@ -44,24 +46,57 @@ class Member:
 
 @dataclass(frozen=True)
 class Contents:
-    """The source model, its compiled forms, and what was said of the data when it was converted."""
+    """The source model, and its compiled forms."""
 
     source: Artifact
     members: tuple[Member, ...]
     absent: dict[str, str]
-    preprocessing: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A folder that `convert` wrote, with its report; `name` is the target's where several are."""
+
+    name: str
+    folder: Path
     report: dict[str, Any]
 
 
-def recorded(out: Path) -> dict[str, Any]:
-    """The report of a folder that `convert` wrote."""
-    try:
-        report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
-        if report["status"] != "done" or not report["outputs"]:
+def recorded(out: Path) -> list[Recorded]:
+    """The folder's report; of several targets in one run, the reports of those that got done."""
+    report = _read(out)
+    if "targets" not in report:
+        if not report.get("outputs"):
             raise OptionError(
                 f"{out} is the result of a conversion that failed",
                 hint="convert it again, then bundle it.",
             )
+        return [Recorded("", out, report)]
+    found = [
+        Recorded(str(row["target"]), out / row["target"], _read(out / row["target"]))
+        for row in report["targets"]
+        if (out / row["target"] / "report.json").is_file()
+    ]
+    found = [one for one in found if one.report.get("outputs")]
+    if not found:
+        raise OptionError(
+            f"{out}: the conversion failed for every target",
+            hint="convert it again, then bundle it.",
+        )
+    sources = {one.report["source"]["sha256"] for one in found}
+    if len(sources) > 1:
+        raise OptionError(
+            f"{out}: its targets were made of different models",
+            hint="convert them again in one run, or bundle each alone.",
+        )
+    return found
+
+
+def _read(out: Path) -> dict[str, Any]:
+    try:
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        if not isinstance(report, dict) or "targets" not in report:
+            _ = report["source"]["sha256"], report["request"], report["outputs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelNotFound(
             f"{out} is no folder that `edgepipe convert` wrote: it has no report.json that can be"
@@ -69,33 +104,41 @@ def recorded(out: Path) -> dict[str, Any]:
             hint="name such a folder, or a model file and, with --against, the model that it was"
             " made of.",
         ) from error
-    return report
+    return dict(report)
 
 
-def of_folder(session: Session, out: Path, report: dict[str, Any], request: Request) -> Contents:
-    """By its report; what was changed since then is refused."""
-    artifacts = {}
-    for item in report["outputs"]:
-        path = out / item["path"]
-        if not path.exists():
-            raise ModelNotFound(f"{path} is gone, and the report of {out} names it")
-        format = Format(item["format"])
-        if digest_model(path, format) != item["sha256"]:
-            raise OptionError(
-                f"{path} was changed after edgepipe wrote it: its proofs are of another file",
-                hint="convert it again, or bundle the file alone with --against.",
-            )
-        ends = Signature.from_json(item["signature"])
-        artifacts[item["path"]] = Artifact(path.absolute(), format, item["sha256"], ends)
-    precision = str(report["request"].get("precision", catalog.FLOAT))
-    source = _source(session, report, request)
-    return Contents(
-        source,
-        _members(artifacts, precision),
-        {name: ABSENT[one.format] for name, one in artifacts.items() if one.format in ABSENT},
-        dict((report.get("calibration") or report["samples"]).get("preprocessing", {})),
-        report,
-    )
+def of_folders(session: Session, found: Sequence[Recorded], request: Request) -> Contents:
+    """By their reports; what was changed since then is refused. The same file is taken once."""
+    members: dict[str, Member] = {}
+    absent: dict[str, str] = {}
+    for one in found:
+        artifacts = {item["path"]: _artifact(one, item) for item in one.report["outputs"]}
+        precision = str(one.report["request"].get("precision", catalog.FLOAT))
+        for member in _members(artifacts, precision, len(found) == 1):
+            named = replace(member, name=f"{one.name}/{member.name}".lstrip("/"))
+            members.setdefault(member.artifact.digest, named)
+        for name, artifact in artifacts.items():
+            if artifact.format in ABSENT:
+                absent[f"{one.name}/{name}".lstrip("/")] = ABSENT[artifact.format]
+    if not members:
+        raise OptionError(
+            f"nothing in it runs on a board, of {', '.join(absent) or 'no files'}",
+            hint="a board runs TFLite, Edge TPU and OpenVINO models.",
+        )
+    source = _source(session, found[0].report, request)
+    return Contents(source, tuple(members.values()), absent)
+
+
+def _artifact(one: Recorded, item: dict[str, Any]) -> Artifact:
+    path, format = one.folder / item["path"], Format(item["format"])
+    if not path.exists():
+        raise ModelNotFound(f"{path} is gone, and the report beside it names it")
+    if digest_model(path, format) != item["sha256"]:
+        raise OptionError(
+            f"{path} was changed after edgepipe wrote it: its proofs are of another file",
+            hint="convert it again, or bundle the file alone with --against.",
+        )
+    return Artifact(path.absolute(), format, item["sha256"], Signature.from_json(item["signature"]))
 
 
 def of_file(session: Session, path: Path, request: Request, pinned: Signature) -> Contents:
@@ -112,15 +155,17 @@ def of_file(session: Session, path: Path, request: Request, pinned: Signature) -
             f"{path.name} is compiled for the Edge TPU: the host can't say what it should give",
             hint="bundle the folder that `edgepipe convert --target edgetpu` wrote.",
         )
-    artifact = artifact.with_signature(making.describe(session, artifact).signature)
     source = open_model(request, session.folder).with_signature(pinned)
-    _check_names(path, artifact.ends(), source.ends())
+    described = making.describe(session, artifact).signature
+    ends = matching.matched(described, pinned, (path.name, source.path.name))
+    artifact = artifact.with_signature(ends)
     quantized = artifact.format in (Format.TFLITE_QUANTIZED, Format.OPENVINO_QUANTIZED)
     member = Member(path.name, artifact, "int8" if quantized else catalog.FLOAT, artifact, True)
-    return Contents(source, (member,), {}, {}, {})
+    return Contents(source, (member,), {})
 
 
-def _members(artifacts: dict[str, Artifact], precision: str) -> tuple[Member, ...]:
+def _members(artifacts: dict[str, Artifact], precision: str, primary: bool) -> tuple[Member, ...]:
+    """What a board can run; the last of them is what the others were made for."""
     found: list[Member] = []
     for name, artifact in artifacts.items():
         if artifact.format not in FORMS:
@@ -136,13 +181,9 @@ def _members(artifacts: dict[str, Artifact], precision: str) -> tuple[Member, ..
                 )
             expected = before[-1].artifact
         found.append(Member(name, artifact, catalog.FLOAT if plain else precision, expected))
-    if not found:
-        raise OptionError(
-            "nothing in it runs on a board: "
-            + ", ".join(str(a.format) for a in artifacts.values()),
-            hint="a board runs TFLite, Edge TPU and OpenVINO models.",
-        )
-    return (*found[:-1], replace(found[-1], primary=True))
+    if primary and found:
+        found[-1] = replace(found[-1], primary=True)
+    return tuple(found)
 
 
 def _source(session: Session, report: dict[str, Any], request: Request) -> Artifact:
@@ -175,17 +216,6 @@ def _source(session: Session, report: dict[str, Any], request: Request) -> Artif
             hint="convert it again, then bundle it.",
         )
     return source.with_signature(ends)
-
-
-def _check_names(path: Path, found: Signature, wanted: Signature) -> None:
-    for kind in ("inputs", "outputs"):
-        here = [port.name for port in getattr(found, kind)]
-        there = [port.name for port in getattr(wanted, kind)]
-        if here != there:
-            raise OptionError(
-                f"{path.name} has the {kind} {here}, the model that it is compared with {there}",
-                hint="bundle the folder that convert wrote, whose report knows which is which.",
-            )
 
 
 def files(member: Member) -> dict[str, Path]:

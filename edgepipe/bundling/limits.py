@@ -68,7 +68,8 @@ def _number(name: str, text: str) -> float:
         value = float(plain.removesuffix("%"))
     except ValueError as error:
         raise OptionError(f"--gate {name} takes a number of {unit}, received {text!r}") from error
-    value = value / 100 if share else value
+    # A share of 71 can only be meant in percent, as edgepipe.toml has it.
+    value = value / 100 if share or (unit == "share" and 1 < value <= 100) else value
     if value < 0 or (unit == "share" and value > 1) or value != value:
         raise OptionError(
             f"--gate {name} takes {'0 to 1' if unit == 'share' else '0 or more'}, received {text!r}"

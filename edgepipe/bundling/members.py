@@ -51,7 +51,9 @@ class Made:
         self.session.listener.step_started("bundle", f"outputs of {member.name}", member.form)
         files = {}
         for part, path in contents.files(member).items():
-            name = f"models/{member.name}" + (f"/{path.name}" if path.name != member.name else "")
+            name = f"models/{member.name}" + (
+                f"/{path.name}" if path != member.artifact.path else ""
+            )
             if sealing.key:
                 name += ".enc"
                 sealed = self.folder / f"sealed-{len(self.members)}"
@@ -110,7 +112,7 @@ class Made:
         expected = making.outputs(self.session, member.expected, self.samples, self.feeds)
         scales = known.get(port.tensor or port.name, {})
         stored = scales if port.dtype in ("int8", "uint8", "int16") else {}
-        prefix = f"expected/{Path(member.expected.path.name).stem}"
+        prefix = f"expected/{member.expected.path.stem}-{member.expected.digest[:8]}"
         return {
             "name": port.name,
             "tensor": port.tensor or port.name,

@@ -48,11 +48,12 @@ def write(
     chosen: list[Tensors] = []
     labels: list[int] = []
     names: list[str] = []
-    size = 0
+    size = left_out = 0
     for sample in dataset:
         size += sum(array.nbytes for array in sample.feeds.values())
         if chosen and size > LARGEST:
-            break
+            left_out += 1
+            continue
         chosen.append(sample.feeds)
         labels.append(-1 if sample.label is None else sample.label)
         names.append(str(sample.name))
@@ -64,7 +65,7 @@ def write(
         "labels": labels,
         "label_names": list(dataset.label_names),
         "raw": {name: steps for name, (steps, _) in found.items()},
-        "left_out": len(dataset) - len(chosen),
+        "left_out": left_out,
         "problems": list(dataset.problems),
     }
 
