@@ -131,24 +131,18 @@ def _add(
             rows.setdefault(f"baseline/{number}", []).append(row)
 
 
-def again(
-    subject: dict[str, Any], data: dict[str, Any], ends: dict[str, Any], positions: list[int],
-    path: str, feeds: str,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """A few samples once more, with what they are and what comes of them, for people to look at."""
-    runner = _runner(json.dumps(subject))
-    stream = _stream(json.dumps(data), json.dumps(ends), "again")
-    made, fed, told = [], [], []
-    for position in sorted(positions):
-        for _, found in stream.take(position, position + 1):
-            if isinstance(found, Sample):
-                made.append(runner.infer(found.feeds))
-                fed.append(found.feeds)
-                told.append({"position": position, "name": found.name, "label": found.label})
-    outputs.write(Path(path), made)
-    if feeds:
-        outputs.write(Path(feeds), fed)
-    return told
+def pick(
+    data: dict[str, Any], ends: dict[str, Any], positions: list[int], path: str
+) -> dict[str, Any]:
+    """A few samples as a file, and what they are, for people to look at."""
+    stream = _stream(json.dumps(data), json.dumps(ends), "pick")
+    picked = [one for at in sorted(positions) for one in _parted(stream, [at, at + 1])[0]]
+    outputs.write(Path(path), [sample.feeds for _, sample in picked])
+    return {
+        "positions": [position for position, _ in picked],
+        "names": [sample.name for _, sample in picked],
+        "labels": [sample.label for _, sample in picked],
+    }
 
 
 def _samples(

@@ -17,7 +17,16 @@ from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 from edgepipe.validation import baseline as baselines
-from edgepipe.validation import choosing, evaluating, leak, measuring, opening, scoring
+from edgepipe.validation import (
+    choosing,
+    confusion,
+    evaluating,
+    leak,
+    measuring,
+    opening,
+    scoring,
+    worst,
+)
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evaluating import Data, Task
 from edgepipe.validation.evidence import Gate, Validation, Verdict
@@ -83,17 +92,23 @@ def seen(asked: Asked, listener: Listener) -> Validation:
         task = Task(opened.candidate, baseline, source, opened.ends, planned, asked.jobs)
         found = evaluating.evaluate(session, task, data.count)
         scores = scoring.scores(planned, found, Sampling(seed=asked.request.seed))
+        table, no_table = confusion.tables(
+            opened.ends.outputs, data, found, compared=baseline is not None
+        )
         absent = {"baseline": opened.absent} if baseline is None else {}
+        absent |= {"confusion": no_table} if no_table else {}
         measured = measuring.asked_for(session, asked, (opened.candidate, baseline), opened.ends)
         return Validation(
             candidate=_side(session, opened.candidate),
             baseline=None if baseline is None else _side(session, baseline),
             data=_data(source, opened, data, found),
             scores=scores,
+            confusion=table,
             latency=measured.latency,
             memory=measured.memory,
             energy=measured.energy,
             placement=measured.placement,
+            worst=worst.samples(session, task, data, found, asked.worst),
             absent={**absent, **measured.absent},
             notes=(*notes, *found.passed, *measured.notes),
             seconds=round(time.perf_counter() - start, 3),
