@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress fuzz bench latency zoo zoo-int8 edgetpu-legal ethosu models accuracy clean environment remake
+.PHONY: help demo test lint format stress fuzz bench latency zoo zoo-int8 openvino-zoo edgetpu-legal ethosu models accuracy clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,10 @@ zoo: environment ## convert the networks of keras.applications and timm, as a ta
 zoo-int8: environment ## quantize the same networks to int8, beside the raw tools
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/zoo_int8.py
+
+openvino-zoo: environment ## quantize the zoo for OpenVINO, beside NNCF's plain result
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python benchmarks/openvino_zoo.py
 
 ethosu: environment ## compile the zoo for three Ethos-U configurations, as a table
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)

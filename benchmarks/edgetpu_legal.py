@@ -10,19 +10,15 @@ calibrated on made pictures, so their decibels say little; the mapping doesn't d
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import zoo
+import zoo_table
 from model_data import pictures
 from zoo_int8 import fed
 
@@ -131,49 +127,31 @@ def rewrites(steps: list[dict[str, object]]) -> list[str]:
     return found
 
 
-def of_zoo(network: str, keep: Path) -> Row:
+def of_zoo(network: str, keep: Path) -> list[Row]:
     folder = keep / f"{network}_edgetpu"
-    folder.mkdir(parents=True, exist_ok=True)
-    model = keep / f"{network}{'.keras' if network in zoo.KERAS else '.pt2'}"
-    if not model.exists():
-        zoo.make(network, model)
+    folder.mkdir(exist_ok=True)
+    model = zoo_table.network_file(network, keep)
     size = 299 if network == "Xception" else 224
     np.save(folder / "calibration.npy", fed(network, pictures(CALIBRATION, size, 0)))
     inputs = ("1x224x224x3",) if network == "MobileNetV3Small" else ()  # it leaves the size open
-    return measure(network, model, folder / "calibration.npy", folder, inputs)
+    return [measure(network, model, folder / "calibration.npy", folder, inputs)]
 
 
-def of_trained(folder: Path, keep: Path) -> Row:
+def of_trained(folder: Path, keep: Path) -> list[Row]:
     (model,) = (one for one in folder.glob("model.*") if one.suffix in (".keras", ".pt2"))
     made = keep / f"{folder.name}_edgetpu"
-    return measure(f"{folder.name} (trained)", model, folder / "calibration.npy", made)
+    return [measure(f"{folder.name} (trained)", model, folder / "calibration.npy", made)]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="networks; default: all")
+    parser = zoo_table.arguments(__doc__)
     parser.add_argument("--trained", type=Path, help="folder of trained models")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--keep", type=Path, help="keep models and results in this folder")
-    flags = parser.parse_args()
-    known = (*zoo.TIMM, *zoo.KERAS)
-    unknown = set(flags.names) - set(known)
-    if unknown:
-        parser.error(f"unknown networks: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER), flush=True)
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="edgepipe-legal-") as scratch:
-        keep = (flags.keep or Path(scratch)).absolute()
-        os.environ["EDGEPIPE_STORE"] = str(keep / "store")
-        jobs = [partial(of_zoo, name) for name in flags.names or known]
-        if flags.trained:
-            folders = sorted(one for one in flags.trained.iterdir() if (one / "float32").is_dir())
-            jobs += [partial(of_trained, folder) for folder in folders]
-        for job in jobs:
-            rows.append(job(keep))
-            print("| " + " | ".join(rows[-1].cells()) + " |", flush=True)
-            if flags.json:
-                flags.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    flags = zoo_table.read(parser)
+    jobs = [partial(of_zoo, name) for name in flags.names]
+    if flags.trained:
+        folders = sorted(one for one in flags.trained.iterdir() if (one / "float32").is_dir())
+        jobs += [partial(of_trained, folder) for folder in folders]
+    rows = zoo_table.show(flags, HEADER, jobs)
     wanted = [row for row in rows if row.network not in ATTENTION]
     full = sum(bool(row.ops) and row.mapped == row.ops for row in wanted)
     print(f"\n{full} of {len(wanted)} networks without attention foretold as mapped in full")

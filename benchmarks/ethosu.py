@@ -9,18 +9,17 @@ estimates for the boards that it takes by itself.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zoo
+import zoo_table
 
 import edgepipe
 
@@ -103,28 +102,14 @@ def row_of(network: str, accelerator: str, seconds: float, found: dict[str, Any]
     )
 
 
+def of_network(network: str, keep: Path) -> Iterator[Row]:
+    for accelerator in ACCELERATORS:
+        yield measure(network, accelerator, keep)
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="networks; default: all")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--keep", type=Path, help="keep models and results in this folder")
-    flags = parser.parse_args()
-    known = (*zoo.TIMM, *zoo.KERAS)
-    unknown = set(flags.names) - set(known)
-    if unknown:
-        parser.error(f"unknown networks: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER), flush=True)
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="edgepipe-ethosu-") as scratch:
-        keep = (flags.keep or Path(scratch)).absolute()
-        keep.mkdir(parents=True, exist_ok=True)
-        os.environ["EDGEPIPE_STORE"] = str(keep / "store")
-        for network in flags.names or known:
-            for accelerator in ACCELERATORS:
-                rows.append(measure(network, accelerator, keep))
-                print("| " + " | ".join(rows[-1].cells()) + " |", flush=True)
-            if flags.json:
-                flags.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    flags = zoo_table.read(zoo_table.arguments(__doc__))
+    rows = zoo_table.show(flags, HEADER, [partial(of_network, name) for name in flags.names])
     full = sum(row.ops > 0 and row.on_npu == row.ops for row in rows)
     print(f"\n{full} of {len(rows)} on the NPU whole")
     return 0 if all(row.ops for row in rows) else 1

@@ -9,18 +9,16 @@ take turns, and ratios are of medians in the same run.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import raw_tools
-import zoo
+import zoo_table
 from accuracy import sqnr
 from model_data import pictures
 from numpy.typing import NDArray
@@ -99,11 +97,10 @@ HEADER = (
 )  # fmt: skip
 
 
-def measure(network: str, folder: Path) -> Row:
-    folder.mkdir(parents=True, exist_ok=True)
-    model = folder.parent / f"{network}{'.keras' if network in zoo.KERAS else '.pt2'}"
-    if not model.exists():
-        zoo.make(network, model)
+def measure(network: str, keep: Path) -> Iterator[Row]:
+    folder = keep / f"{network}_openvino"
+    folder.mkdir(exist_ok=True)
+    model = zoo_table.network_file(network, keep)
     size = 299 if network == "Xception" else 224
     learnt = fed(network, pictures(CALIBRATION, size, 0))
     np.save(folder / "calibration.npy", learnt)
@@ -121,12 +118,13 @@ def measure(network: str, folder: Path) -> Row:
         )
     except edgepipe.EdgepipeError as error:
         said = error.message.replace("\n", " ").replace("|", "/")[:300]
-        return Row(network, time.perf_counter() - start, said=said)
+        yield Row(network, time.perf_counter() - start, said=said)
+        return
     seconds = time.perf_counter() - start
     chosen = next(item for item in result.report["routes"] if item["status"] == "chosen")
     tried = [note for note in chosen["steps"][-1]["notes"] if note.startswith("repair")]
     said = "; ".join([result.route, *tried]).replace("|", "/")
-    return compare(Row(network, seconds, said=said), result, folder)
+    yield compare(Row(network, seconds, said=said), result, folder)
 
 
 def compare(row: Row, result: edgepipe.Result, folder: Path) -> Row:
@@ -160,25 +158,8 @@ def _varying(answers: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="networks; default: all")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--keep", type=Path, help="keep models and results in this folder")
-    flags = parser.parse_args()
-    known = (*zoo.TIMM, *zoo.KERAS)
-    unknown = set(flags.names) - set(known)
-    if unknown:
-        parser.error(f"unknown networks: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER), flush=True)
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="edgepipe-openvino-") as scratch:
-        keep = (flags.keep or Path(scratch)).absolute()
-        os.environ["EDGEPIPE_STORE"] = str(keep / "store")
-        for network in flags.names or known:
-            rows.append(measure(network, keep / f"{network}_openvino"))
-            print("| " + " | ".join(rows[-1].cells()) + " |", flush=True)
-            if flags.json:
-                flags.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    flags = zoo_table.read(zoo_table.arguments(__doc__))
+    rows = zoo_table.show(flags, HEADER, [partial(measure, name) for name in flags.names])
     good = sum(row.sqnr_db is not None and row.sqnr_db >= LIMIT_DB for row in rows)
     print(f"\n{good} of {len(rows)} at {LIMIT_DB:g} dB or better")
     return 0 if good == len(rows) else 1

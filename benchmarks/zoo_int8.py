@@ -11,18 +11,17 @@ white noise drives such a network into a corner that photographs never reach.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import raw_tools
 import zoo
+import zoo_table
 from accuracy import sqnr
 from model_data import pictures
 from numpy.typing import NDArray
@@ -78,12 +77,11 @@ def compare(row: Row, plain: NDArray[np.float32], integers: NDArray[np.float32])
     return Row(row.network, row.way, row.seconds, sqnr(plain, integers), varying, row.said)
 
 
-def measure(network: str, folder: Path) -> list[Row]:
+def measure(network: str, keep: Path) -> list[Row]:
     """All rows of a network; edgepipe's is first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model = folder.parent / f"{network}{'.keras' if network in zoo.KERAS else '.pt2'}"
-    if not model.exists():
-        zoo.make(network, model)
+    folder = keep / f"{network}_int8"
+    folder.mkdir(exist_ok=True)
+    model = zoo_table.network_file(network, keep)
     size = 299 if network == "Xception" else 224
     calibration, held_out = folder / "calibration.npz", folder / "held_out.npz"
     learnt = fed(network, pictures(CALIBRATION, size, 0))
@@ -139,28 +137,9 @@ def measure_tool(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="networks; default: all")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--keep", type=Path, help="keep models and results in this folder")
-    flags = parser.parse_args()
-    known = (*zoo.TIMM, *zoo.KERAS)
-    unknown = set(flags.names) - set(known)
-    if unknown:
-        parser.error(f"unknown networks: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER), flush=True)
-    every: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="edgepipe-zoo-") as scratch:
-        keep = (flags.keep or Path(scratch)).absolute()
-        os.environ["EDGEPIPE_STORE"] = str(keep / "store")
-        for network in flags.names or known:
-            rows = measure(network, keep / f"{network}_int8")
-            for row in rows:
-                print("| " + " | ".join(row.cells()) + " |", flush=True)
-            every += rows
-            if flags.json:
-                flags.json.write_text(json.dumps([asdict(row) for row in every], indent=1) + "\n")
-    own = [row for row in every if row.way == EDGEPIPE]
+    flags = zoo_table.read(zoo_table.arguments(__doc__))
+    rows = zoo_table.show(flags, HEADER, [partial(measure, name) for name in flags.names])
+    own = [row for row in rows if row.way == EDGEPIPE]
     good = sum(row.sqnr_db is not None and row.sqnr_db >= LIMIT_DB for row in own)
     print(f"\n{good} of {len(own)} at {LIMIT_DB:g} dB or better")
     return 0 if good == len(own) else 1
