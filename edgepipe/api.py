@@ -22,13 +22,7 @@ from edgepipe import (
 )
 from edgepipe.artifact import Artifact, Format
 from edgepipe.data.survey import Survey
-from edgepipe.errors import (
-    BrokenOutput,
-    EdgepipeError,
-    InputError,
-    NoRouteLeft,
-    StageFailed,
-)
+from edgepipe.errors import BrokenOutput, EdgepipeError, InputError, NoRouteLeft, StageFailed
 from edgepipe.identify import suffix_note
 from edgepipe.layers import request_for
 from edgepipe.pipeline import Outcome
@@ -41,6 +35,7 @@ from edgepipe.request import Request, open_model
 from edgepipe.runner import Description
 from edgepipe.samples import MOST, SampleSource
 from edgepipe.session import Session
+from edgepipe.shown import Shown
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 
@@ -52,7 +47,7 @@ LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Shown):
     """Where everything is, and the report as data."""
 
     folder: Path
@@ -292,7 +287,7 @@ def _report_failure(
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Shown):
     """What a model is, without running it on data."""
 
     format: Format

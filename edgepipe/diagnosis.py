@@ -16,6 +16,7 @@ from edgepipe.errors import OptionError
 from edgepipe.layers import request_for
 from edgepipe.request import Request, open_model
 from edgepipe.session import Session
+from edgepipe.shown import Shown
 from edgepipe.store import Store
 from edgepipe.store import key as store_key
 from edgepipe.story import Listener, Silent
@@ -29,7 +30,7 @@ FORGIVING_DB = 0.0
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """Findings, the costliest layer first; the files are there where a folder was named."""
 
     report: dict[str, Any]

@@ -20,6 +20,7 @@ from edgepipe.report.outcome import Outcome
 from edgepipe.report.target_row import TargetRow
 from edgepipe.request import Request
 from edgepipe.runners.openvino_devices import is_name
+from edgepipe.shown import Shown
 from edgepipe.story import Listener, Silent
 from edgepipe.validation import after_conversion
 
@@ -41,7 +42,7 @@ CHIP_FIELDS = (
 
 
 @dataclass(frozen=True)
-class TargetResults:
+class TargetResults(Shown):
     """A line for each target; `results` of those that got to their end, `errors` of the others."""
 
     folder: Path

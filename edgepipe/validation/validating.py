@@ -14,6 +14,7 @@ from edgepipe.dataset import DataSource
 from edgepipe.errors import LimitError
 from edgepipe.samples import SampleSource
 from edgepipe.session import Session
+from edgepipe.shown import Shown
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 from edgepipe.validation import baseline as baselines
@@ -38,7 +39,7 @@ DOCUMENT = "validation.json"
 
 
 @dataclass(frozen=True)
-class Validated:
+class Validated(Shown):
     """What was seen, and the file that tells of it. `report` is what the file holds."""
 
     validation: Validation

@@ -45,7 +45,7 @@ def _score(view: View, score: Data) -> Html:
     if score.get("test"):
         p_value = score.get("p_value")
         p_words = "" if p_value is None else f", p = {wording.number(p_value, 2)}"
-        told.append(f"difference judged by {score['test']}{p_words}")
+        told.append(f"by {score['test']}{p_words}")
     return el(
         "div",
         el("h3", title),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgepipe.report.html import wording
 from edgepipe.report.html.markup import Html, el
+from edgepipe.report.html.verdict import nearness
 from edgepipe.report.html.view import View
 
 Tile = tuple[str, str, str]
@@ -51,7 +52,7 @@ def _quality(view: View) -> list[Tile]:
         below = f"float {wording.percent(accuracy['float'])}"
         tiles.append(("Accuracy", wording.percent(accuracy["quantized"]), below))
     against = "to the float model" if proof.get("quantized") else "to the model given"
-    return [*tiles, ("Signal to noise", wording.decibels(proof["sqnr_db"]), against)]
+    return [*tiles, ("Signal to noise", wording.decibels(nearness(proof)), against)]
 
 
 def _latency(view: View) -> Tile | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgepipe.report.html import plots, wording
+from edgepipe.report.html import wording
 from edgepipe.report.html.markup import Child, Html, el
-from edgepipe.report.html.tables import Cell, Column, plain
+from edgepipe.report.html.tables import Cell, Column, barred, plain
 from edgepipe.report.html.view import Data, View
 
 TITLE = "Files, inputs and outputs"
@@ -18,7 +18,7 @@ def section(view: View) -> list[Html] | None:
         [
             el("code", one["path"]),
             one["format"],
-            Cell([plots.bar(one["size"] / largest), " ", wording.size(one["size"])], one["size"]),
+            Cell(barred(one["size"] / largest, wording.size(one["size"])), one["size"]),
             wording.digest(one["sha256"]),
         ]
         for one in view.outputs
@@ -29,11 +29,11 @@ def section(view: View) -> list[Html] | None:
     return [
         plain("What was written", ["File", "Format", Column("Size", True), "SHA-256"], rows),
         el("p", "Beside them: ", ", ".join(map(str, beside)), ".") if beside else Html(""),
-        _ends(last),
+        ends(last),
     ]
 
 
-def _ends(last: Data) -> Html:
+def ends(last: Data) -> Html:
     rows: list[list[Child | Cell]] = []
     for kind in ("inputs", "outputs"):
         for port in last["signature"][kind]:

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from edgepipe.report.html.markup import Html, el
+from edgepipe.report.html.markup import Child, Html, el
+
+
+def fragment(*parts: Child) -> str:
+    """Parts in a page of somebody else's, a notebook: the same style, and for these parts alone."""
+    style = asset("page.css").replace(":root", "&")
+    return el("div", el("style", Html(f".edgepipe {{ {style} }}")), parts, class_="edgepipe")
 
 
 def document(
@@ -19,7 +25,7 @@ def document(
     parts: Sequence[tuple[str, str, Sequence[Html]]],
 ) -> str:
     """A whole page: `first` is above the list of parts, each of which is key, title and content."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
@@ -57,7 +63,7 @@ def document(
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from edgepipe.report.html import plots, wording
 from edgepipe.report.html.markup import Child, Html, el
 from edgepipe.report.html.plots import Mark
-from edgepipe.report.html.tables import Cell, Column, sortable
+from edgepipe.report.html.tables import Cell, Column, barred, sortable
 from edgepipe.report.html.view import Data, View
 
 TITLE = "Error by layer"
+COLUMNS = [Column("Layer"), Column("Op"), Column("Place", True), Column("Share", True),
+           Column("Own signal to noise", True), Column("Likely cause")]  # fmt: skip
 LOUD_DB = 20
 """A layer below this has noise of a tenth of what it gives, see docs/diagnose.md."""
 
@@ -20,32 +23,38 @@ def section(view: View) -> list[Html] | None:
     if found is None:
         return [_how(view)] if view.quantized_proof else None
     layers = sorted(found["layers"], key=lambda one: one["index"])
-    measured = [one for one in layers if one["own_sqnr_db"] is not None]
     parts = [
         el("p", f"Each layer's integer kernel ran on the float model's inputs, on "
            f"{wording.plural(found['samples'], 'sample')}: what it adds alone, and which share of "
            f"the error at the outputs came from it.")
     ]  # fmt: skip
     parts += [_cause(one) for one in found.get("causes", ())]
-    if measured:
-        worst = min(measured, key=lambda one: float(one["own_sqnr_db"]))
-        words = (f"Signal to noise of each layer alone; the lowest is {worst['own_sqnr_db']} dB, "
-                 f"{worst['op']} {worst['layer']}.")  # fmt: skip
-        values = [one["own_sqnr_db"] for one in layers]
-        plot = plots.scatter(
-            "Own error of each layer",
-            [None if value is None or not math.isfinite(value) else min(value, 100.0)
-             for value in values],
-            [Mark(LOUD_DB, f"{LOUD_DB} dB: a tenth is noise", "limit")],
-            lambda value: f"{value:.0f} dB",
-            words,
-        )  # fmt: skip
-        parts.append(
-            el("figure", el("div", plot, class_="scroll", role="region", tabindex=0,
-                            aria_label="Own error of each layer"),
-               el("figcaption", words))
-        )  # fmt: skip
-    return [*parts, _table(layers)]
+    parts += drawn(found)
+    worst_first = sorted(layers, key=lambda one: -(one["share"] or 0.0))
+    return [*parts, sortable("Layers, the costliest first", COLUMNS, rows(worst_first))]
+
+
+def drawn(found: Data) -> list[Html]:
+    """A dot for each layer in the order of the model; nothing where none was measured."""
+    layers = sorted(found["layers"], key=lambda one: one["index"])
+    measured = [one for one in layers if one["own_sqnr_db"] is not None]
+    if not measured:
+        return []
+    worst = min(measured, key=lambda one: float(one["own_sqnr_db"]))
+    words = (f"Signal to noise of each layer alone; the lowest is {worst['own_sqnr_db']} dB, "
+             f"{worst['op']} {worst['layer']}.")  # fmt: skip
+    values = [one["own_sqnr_db"] for one in layers]
+    plot = plots.scatter(
+        "Own error of each layer",
+        [None if value is None or not math.isfinite(value) else min(value, 100.0)
+         for value in values],
+        [Mark(LOUD_DB, f"{LOUD_DB} dB: a tenth is noise", "limit")],
+        lambda value: f"{value:.0f} dB",
+        words,
+    )  # fmt: skip
+    box = el("div", plot, class_="scroll", role="region", tabindex=0,
+             aria_label="Own error of each layer")  # fmt: skip
+    return [el("figure", box, el("figcaption", words))]
 
 
 def _how(view: View) -> Html:
@@ -65,25 +74,22 @@ def _cause(cause: Data) -> Html:
     return el("p", el("strong", f"{cause['name']}: "), cause["words"], " → ", cause["remedy"])
 
 
-def _table(layers: list[Data]) -> Html:
-    worst_first = sorted(layers, key=lambda one: -(one["share"] or 0.0))
-    rows: list[list[Child | Cell]] = []
-    for one in worst_first:
+def rows(layers: Sequence[Data]) -> list[list[Child | Cell]]:
+    made: list[list[Child | Cell]] = []
+    for one in layers:
         share, own = one["share"], one["own_sqnr_db"]
         causes = [cause["name"] for cause in one.get("causes") or ()]
-        rows.append(
+        made.append(
             [
                 el("code", one["layer"]),
                 one["op"],
                 Cell(str(one["index"]), one["index"]),
                 Cell(
-                    [plots.bar(share), f" {share:.1%}"] if share is not None else wording.NOTHING,
+                    barred(share, f"{share:.1%}") if share is not None else wording.NOTHING,
                     share,
                 ),
                 Cell(wording.decibels(own), own),
                 ", ".join(causes) or one.get("not_measured") or "",
             ]
         )
-    columns = [Column("Layer"), Column("Op"), Column("Place", True), Column("Share", True),
-               Column("Own signal to noise", True), Column("Likely cause")]  # fmt: skip
-    return sortable("Layers, the costliest first", columns, rows)
+    return made

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from edgepipe.report.html import plots, wording
 from edgepipe.report.html.markup import Child, Html, el
-from edgepipe.report.html.tables import Cell, Column, plain, sortable
+from edgepipe.report.html.tables import Cell, Column, barred, plain, sortable
 from edgepipe.report.html.view import Data, View
 
 TITLE = "Where each operator runs"
@@ -135,7 +135,7 @@ def _ethosu(view: View) -> list[Html]:
             el("code", one.name),
             one.op,
             Cell(str(at), at),
-            Cell([plots.bar(one.cycles / most), f" {one.cycles:,}"], one.cycles),
+            Cell(barred(one.cycles / most, f"{one.cycles:,}"), one.cycles),
             Cell(f"{one.macs:,}", one.macs),
             Cell(wording.size(one.staging_bytes), one.staging_bytes),
         ]

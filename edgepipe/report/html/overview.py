@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 from urllib.parse import quote
 
-from edgepipe.report.html import frame, plots, wording
+from edgepipe.report.html import frame, wording
 from edgepipe.report.html.markup import Child, Html, el
-from edgepipe.report.html.tables import Cell, Column, sortable
+from edgepipe.report.html.tables import Cell, Column, barred, sortable
 from edgepipe.report.html.verdict import SIGNS
 from edgepipe.report.html.view import Data
 
 STATES = {"done": "passed", "failed": "failed", "incomplete": "incomplete"}
+Row: TypeAlias = "list[Child | Cell]"
 COLUMNS = [
     Column("Target"), Column("Verdict"), Column("Type"), Column("Size", True),
     Column("Memory", True), Column("On the chip", True), Column("Latency", True),
@@ -52,15 +54,20 @@ def _error(row: Data) -> Html:
 
 
 def _targets(rows: Sequence[Data]) -> list[Html]:
-    largest = max((one["size"] or 0 for one in rows), default=0) or 1
-    parts = [sortable("What each target came to", COLUMNS, [_row(one, largest) for one in rows])]
+    parts = [sortable("What each target came to", *table(rows))]
     notes = [f"{one['target']}: {note}" for one in rows for note in _notes(one)]
     if notes:
         parts.append(el("ul", [el("li", note) for note in notes], class_="muted"))
     return parts
 
 
-def _row(row: Data, largest: int) -> list[Child | Cell]:
+def table(rows: Sequence[Data], linked: bool = True) -> tuple[list[Column], list[Row]]:
+    """`linked` is for who finds the targets' own pages beside this one."""
+    largest = max((one["size"] or 0 for one in rows), default=0) or 1
+    return COLUMNS, [[_link(one, linked), *_cells(one, largest)] for one in rows]
+
+
+def _cells(row: Data, largest: int) -> Row:
     size, accuracy, latency = row["size"], row.get("accuracy"), row.get("latency_ms")
     memory = row.get("memory_bytes")
     mapped = wording.NOTHING
@@ -68,12 +75,9 @@ def _row(row: Data, largest: int) -> list[Child | Cell]:
         mapped = f"{row['accelerated']} of {row['ops']}"
     takes = wording.NOTHING if memory is None else f"{wording.size(memory)} {row['memory_of']}"
     return [
-        _link(row),
         row["status"],
         row["precision"],
-        Cell(
-            [plots.bar(size / largest), f" {wording.size(size)}"] if size else wording.NOTHING, size
-        ),
+        Cell(barred(size / largest, wording.size(size)) if size else wording.NOTHING, size),
         Cell(takes, memory),
         Cell(mapped, row.get("accelerated")),
         Cell(wording.seconds(None if latency is None else latency / 1000), latency),
@@ -82,9 +86,9 @@ def _row(row: Data, largest: int) -> list[Child | Cell]:
     ]
 
 
-def _link(row: Data) -> Html:
+def _link(row: Data, linked: bool) -> Html:
     """To the target's own page, which the run wrote in a folder beside this one."""
-    if not row.get("report"):
+    if not linked or not row.get("report"):
         return el("b", row["target"])
     folder = str(row["report"]).rpartition("/")[0]
     return el("a", row["target"], href=quote(f"./{folder}/report.html"))

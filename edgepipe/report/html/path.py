@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgepipe.report.html import wording
 from edgepipe.report.html.markup import Child, Html, el
+from edgepipe.report.html.verdict import nearness
 from edgepipe.report.html.view import Data, View
 
 TITLE = "The path of the model"
@@ -80,7 +81,7 @@ def _time(step: Data) -> str:
 def _proof(proof: Data) -> str:
     if proof.get("not_run"):
         return "not run here"
-    near = wording.decibels(proof["sqnr_db"])
+    near = wording.decibels(nearness(proof))
     words = "equal" if near == "equal" else near
     return f"{words} on {wording.plural(proof['samples'], 'sample')}"
 

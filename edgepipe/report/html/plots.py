@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from edgepipe.report.html.markup import Child, Html, el
-from edgepipe.report.html.wording import number
+from edgepipe.report.html.wording import MINUS, number
 
 WIDTH, WIDE = 320, 720
 """Units of a plot that fits a phone as it is, and of one that scrolls there."""
@@ -52,7 +53,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
         return [low]
     rough = span / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * (1 - 1e-9))
+    step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     found: list[float] = []
     while first * step <= high + step * 1e-9 and len(found) <= most:
@@ -64,6 +65,13 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 def _trimmed(words: str) -> str:
     """1.50 as 1.5 and 2.00 ms as 2 ms: a scale's marks are exact."""
     return re.sub(r"(\.\d*?)0+(?!\d)", lambda found: found[1].rstrip("."), words)
+
+
+def _exact(values: Sequence[float]) -> list[str]:
+    """With as many digits as tell neighbours apart."""
+    step = min((abs(b - a) for a, b in pairwise(values)), default=1.0)
+    digits = max(0, math.ceil(-math.log10(step) - 1e-9)) if step else 0
+    return [f"{value:,.{digits}f}".replace("-", MINUS) for value in values]
 
 
 def size_ticks(low: float, high: float, most: int = 4) -> list[float]:
@@ -102,12 +110,15 @@ def _axis(
 ) -> list[Html]:
     """Ticks below a plot; the outermost words stay inside of it."""
     found = []
+    said = [_trimmed(words(value)) for value in values]
+    if len(set(said)) < len(said) or words is number:
+        said = _exact(values)
     for at, value in enumerate(values):
         x = place(value)
         anchor = "start" if x < 25 and at == 0 else "end" if x > WIDTH - 30 < WIDTH else "middle"
         found += [
             _line(x, top, x, y, "grid"),
-            _text(x, y + 14, _trimmed(words(value)), "tick", anchor),
+            _text(x, y + 14, said[at], "tick", anchor),
         ]
     return found
 

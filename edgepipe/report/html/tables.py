@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgepipe.report.html import plots
 from edgepipe.report.html.markup import Child, Html, el
 
 SHOWN = 100
@@ -23,6 +24,11 @@ class Cell:
 
     content: Child
     value: float | None = None
+
+
+def barred(share: float, words: str) -> list[Html]:
+    """A bar and its figure, which is as wide in every row."""
+    return [plots.bar(share), el("span", words, class_="barred")]
 
 
 def plain(

@@ -8,7 +8,7 @@ from edgepipe.report.html import wording
 from edgepipe.report.html.markup import Html, el
 from edgepipe.report.html.view import Data, View
 
-SIGNS = {"passed": "✓", "failed": "✕", "undecided": "?", "incomplete": "…"}
+SIGNS = {"measured": "•", "passed": "✓", "failed": "✕", "undecided": "?", "incomplete": "…"}
 """Beside the colour, which not everybody sees."""
 ORDER = {"failed": 0, "undecided": 1, "passed": 2}
 
@@ -38,8 +38,8 @@ def _failed(view: View) -> Words:
     error = view.report.get("error") or {}
     said = str(error.get("message", "")).splitlines() or ["no route got to its end"]
     if error.get("error") in ("BelowLimit", "LimitError"):
-        return Words("failed", "Below the limits", said[0])
-    return Words("failed", "Not converted", said[0])
+        return Words("failed", "Below the limits", said[0].rstrip(":"))
+    return Words("failed", "Not converted", said[0].rstrip(":"))
 
 
 def _judged(validation: Data) -> Words:
@@ -47,7 +47,7 @@ def _judged(validation: Data) -> Words:
     state = str(validation.get("verdict", "passed"))
     count = {name: sum(one["verdict"] == name for one in gates) for name in ORDER}
     if not gates:
-        return Words("passed", "Measured", "No limits were set, so there was none to break.")
+        return Words("measured", "Measured", "No limits were set, so there was none to break.")
     if state == "failed":
         return Words(
             state, "Failed", f"{count['failed']} of {wording.plural(len(gates), 'limit')} broken."
@@ -65,14 +65,20 @@ def _proven(view: View) -> str:
     if proof is None:
         return "It loads, runs, and gives the same twice."
     count = wording.plural(proof["samples"], "sample")
-    near = wording.decibels(proof["sqnr_db"])
+    near = wording.decibels(nearness(proof))
     if proof.get("quantized"):
         return f"The quantized model is {near} from the float one, on {count} it never saw."
     same = f"{near} from it" if near != "equal" else "equal to it"
     return f"Run beside the model that was given on {count}, the result is {same}."
 
 
-def section(view: View) -> Html:
+def nearness(proof: Data) -> float:
+    """Of its worst output; the figure of the proof itself is rounded already."""
+    each = [float(one["sqnr_db"]) for one in proof.get("outputs") or ()]
+    return min(each, default=float(proof["sqnr_db"]))
+
+
+def section(view: View, anchor: str | None = "verdict") -> Html:
     """A banner; the broken limits are in it, the kept ones below."""
     said = words(view)
     gates = sorted(view.part("gates") or (), key=lambda one: ORDER[one["verdict"]])
@@ -88,7 +94,7 @@ def section(view: View) -> Html:
         el("p", said.sentence) if said.sentence else None,
         el("ul", [_gate(one) for one in gates], class_="gates") if gates else None,
         el("p", el("strong", "What to do: "), hint) if hint else None,
-        id="verdict",
+        id=anchor,
         class_=f"verdict {said.state}",
     )
 

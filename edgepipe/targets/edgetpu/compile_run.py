@@ -15,6 +15,7 @@ from edgepipe.artifact import digest_file
 from edgepipe.errors import EdgepipeError, LimitError, OptionError, ToolMissing
 from edgepipe.gates import Gates
 from edgepipe.session import Session
+from edgepipe.shown import Shown
 from edgepipe.store import Store
 from edgepipe.targets.edgetpu import (
     compilable,
@@ -31,7 +32,7 @@ LOG = "compile.log"
 
 
 @dataclass(frozen=True)
-class Compiled:
+class Compiled(Shown):
     """The folder, the compiled files in order, and the report as data."""
 
     folder: Path
