@@ -144,3 +144,36 @@ def test_looks_agree_to_what_they_have_in_common() -> None:
 def test_a_plan_that_measures_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         Plan(**wrong)
+
+
+class _Scripted(Side):
+    """A side whose blocks take what is said, to watch what is made of them."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self.name, self.seconds = name, seconds
+
+    def block(self) -> float:
+        return self.seconds
+
+
+@pytest.mark.parametrize(("blocks", "known"), [(5, False), (6, True), (9, True)])
+def test_the_only_look_at_few_pairs_has_an_interval(
+    blocks: int, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, *range(1, 100)])
+    monkeypatch.setattr("edgepipe.validation.latency.time.monotonic", lambda: next(clock))
+    sides = _Scripted("candidate", 0.2), _Scripted("baseline", 0.1)
+    found, pairs = latency.by_turns(*sides, Plan(seconds=blocks))
+    assert len(pairs) == blocks
+    assert (found is not None) == known
+    assert found is None or found.value == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("limit", "pairs"), [(None, 10), (1.1, 10), (2.0, 10)])
+def test_measuring_ends_when_the_ratio_is_known(
+    limit: float | None, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepipe.validation.latency.time.monotonic", lambda: 0.0)
+    sides = _Scripted("candidate", 0.2), _Scripted("baseline", 0.1)
+    _, made = latency.by_turns(*sides, Plan(seconds=1, ratio_limit=limit))
+    assert len(made) == pairs

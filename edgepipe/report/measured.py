@@ -50,7 +50,7 @@ def _latency(found: Mapping[str, Any]) -> list[str]:
             f" long as the float model ({found['machine'].get('pairs', 0)} pairs by turns)"
         )
     rates = [
-        f"{row['per_second']:,.4g}/s with {_count(row['threads'], 'thread')}"
+        f"{_rate(row['per_second'])}/s with {_count(row['threads'], 'thread')}"
         + (f", batch {row['batch']}" if row["batch"] > 1 else "")
         for row in found["candidate"]["throughput"]
     ]
@@ -89,7 +89,13 @@ def _memory(memory: Mapping[str, Any]) -> str:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1000 * seconds:.3g} ms"
+    if seconds is None:
+        return "-"
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
+
+
+def _rate(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _joules(one: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from edgepipe.session import Session
 from edgepipe.validation.evidence import Interval, Latency, Timing, Verdict
 from edgepipe.validation.machine import Watch
 from edgepipe.validation.ratio_gate import (
+    FIRST_LOOK,
+    LOOKS,
     MOST_PAIRS,
     is_look,
     judge,
@@ -148,7 +150,9 @@ def by_turns(candidate: Side, baseline: Side, plan: Plan) -> tuple[Interval | No
         pairs.append(math.log(took[candidate.name] / took[baseline.name]))
         over = time.monotonic() >= end
         if is_look(len(pairs)) or over:
-            found = narrowed(found, ratio_interval(pairs))
+            # Where the time was over before the first look, this is the only one.
+            only = over and len(pairs) < FIRST_LOOK
+            found = narrowed(found, ratio_interval(pairs, 1 if only else LOOKS))
             if over or _enough(found, plan):
                 break
     return found, pairs
