@@ -74,9 +74,9 @@ edgetpu-legal: environment ## convert the networks for the Edge TPU, foretell th
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/edgetpu_legal.py $(if $(TRAINED),--trained $(TRAINED))
 
-models: environment ## convert real models, unzipped wheels in MODELS=FOLDER (PRECISION=int8)
+models: environment ## convert real models, unzipped wheels in MODELS=FOLDER (PRECISION=int8 TARGET=openvino)
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
-	$(BIN)/python benchmarks/models.py $(or $(MODELS),out/models) --precision $(or $(PRECISION),float32)
+	$(BIN)/python benchmarks/models.py $(or $(MODELS),out/models) --precision $(or $(PRECISION),float32) --target $(or $(TARGET),tflite)
 
 accuracy: environment ## what int8 costs trained models, with the packages in MODELS=FOLDER
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)

@@ -247,11 +247,11 @@ class Row:
         )
 
 
-def convert(model: Model, folder: Path, out: Path, precision: str = "float32") -> Row:
+def convert(model: Model, folder: Path, out: Path, precision: str, target: str) -> Row:
     """Convert it out of the folder that has the wheels' files."""
     start = time.perf_counter()
     package = folder / model.package
-    settings = {**model.settings, "precision": precision}
+    settings = {**model.settings, "precision": precision, "target": target}
     source: str | Path = package / model.file
     if model.factory:
         module = next((package / model.file).parent.parent.glob("model.py"))
@@ -262,7 +262,7 @@ def convert(model: Model, folder: Path, out: Path, precision: str = "float32") -
         (out / "net.py").write_text(model.code.format(folder=str(package)))
         settings |= {"python_path": (str(out),)}
         source = "net:net"
-    if precision == "int8":
+    if precision == "int8" and target == "tflite":
         settings["io"] = model.ends
     if model.data is None and precision == "int8":
         settings["calibration"] = "random"
@@ -298,6 +298,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="with a folder for each package")
     parser.add_argument("names", nargs="*", help="packages; default: all that are there")
     parser.add_argument("--precision", choices=("float32", "int8"), default="float32")
+    parser.add_argument("--target", choices=("tflite", "openvino"), default="tflite")
     flags = parser.parse_args()
     unknown = set(flags.names) - {model.package for model in MODELS}
     if unknown:
@@ -312,7 +313,7 @@ def main() -> int:
                 absent.append(model)
                 continue
             out = Path(scratch) / str(number)
-            rows.append(convert(model, flags.folder.absolute(), out, flags.precision))
+            rows.append(convert(model, flags.folder.absolute(), out, flags.precision, flags.target))
             print("| " + " | ".join(rows[-1].cells()) + " |", flush=True)
     print(f"\n{sum(row.expected for row in rows)} of {len(rows)} as expected")
     for command in dict.fromkeys(model.download for model in absent):
