@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +145,50 @@ def test_energy_below_that_of_the_idle_machine_is_no_figure(rapl: Path) -> None:
         counter, lambda seconds: {"runs": 3}, rest=lambda seconds: add(rapl, "0", 1), rounds=2
     )
     assert any("can't be told from the idle machine's" in note for note in notes)
+
+
+NVML = """
+static unsigned long long spent = 1000;
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+  *device = &spent;
+  return index ? 2 : 0;
+}
+int nvmlDeviceGetName(void *device, char *name, unsigned length) {
+  const char *words = "A GPU";
+  for (unsigned i = 0; i < 6 && i < length; ++i) name[i] = words[i];
+  return 0;
+}
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *joules) {
+  if (device != &spent) return 2;
+  *joules = spent += 5000;
+  return 0;
+}
+"""
+"""The functions of Nvidia's library that are called, with its types (nvml.h)."""
+
+
+def test_a_gpu_is_read_through_its_own_library(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: apt install gcc")
+    source, library = tmp_path / "nvml.c", tmp_path / "libnvidia-ml.so.1"
+    source.write_text(NVML)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    counter = energy.Nvml(library=str(library))
+    assert counter.words == "NVML, A GPU"
+    before = counter.read()
+    assert counter.read() - before == pytest.approx(5.0)
+    with pytest.raises(OSError, match="no GPU 1"):
+        energy.Nvml(1, str(library))
+
+
+def test_no_gpu_is_said() -> None:
+    try:
+        energy.Nvml()
+    except OSError:
+        found = energy.find(gpu=True)
+        assert found.counter is None
+        assert "through NVML" in found.why
+    else:
+        pytest.skip("there is a GPU here")

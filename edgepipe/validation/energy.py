@@ -97,10 +97,10 @@ class Ina(Counter):
 class Nvml(Counter):
     """Nvidia's own library, without a package: the GPU's counter, from Volta on."""
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, library: str = "libnvidia-ml.so.1") -> None:
         import ctypes
 
-        self._library: Any = ctypes.CDLL("libnvidia-ml.so.1")
+        self._library: Any = ctypes.CDLL(library)
         if self._library.nvmlInit_v2():
             raise OSError("NVML does not start")
         self._device = ctypes.c_void_p()

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgepipe import given_data, tensors
+from edgepipe import given_data, gpu, tensors
 from edgepipe.artifact import Signature
-from edgepipe.errors import EdgepipeError
+from edgepipe.errors import EdgepipeError, StageError
 from edgepipe.samples import SampleSource
 from edgepipe.session import Session
 from edgepipe.validation import energy, latency, machine, placement
@@ -63,7 +63,13 @@ def asked_for(
         tensors.write(feeds, [SampleSource(seed=asked.request.seed).make(ends)[PIXELS]])
     else:
         tensors.write(feeds, given_data.samples(session, source, ends, 1))
-    return measure(session, *sides, feeds, plan_of(asked))
+    try:
+        return measure(session, *sides, feeds, plan_of(asked))
+    except StageError as error:
+        if not asked.data:
+            raise
+        # The accuracy, which may have taken hours, is worth telling all the same.
+        return Measured(absent={"latency": f"measuring it failed: {error.message}"})
 
 
 def wanted(asked: Asked) -> bool:
@@ -123,7 +129,7 @@ def _energy(
     first: Side, second: Side | None, plan: Plan
 ) -> tuple[Energy | None, str, tuple[str, ...]]:
     sides = [first] if second is None else [first, second]
-    on_gpu = {placement.kind(side.subject.device) == "GPU" for side in sides}
+    on_gpu = {gpu.is_gpu(side.subject.device) for side in sides}
     if len(on_gpu) > 1:
         return None, "one side runs on the GPU, one on the CPU: their counters differ", ()
     found = energy.find(gpu=on_gpu == {True})

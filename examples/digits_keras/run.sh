@@ -18,3 +18,6 @@ edgepipe convert examples/digits_keras/digits.h5 --target tflite --precision int
   --calibration examples/digits_keras/calibration.npz \
   --samples examples/digits_keras/held_out.npz -o "$out/int8"
 "$edge" examples/accuracy.py "$out/int8/model_int8.tflite" 357
+
+# How much faster it got, on this machine; without a limit, as CI's machines are what they are.
+edgepipe bench "$out/int8" --latency-budget 5
