@@ -62,19 +62,20 @@ class Bundle:
         self.path = path
         self._key = read_secret(key, KEY_VARIABLE)
         try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise Stop(USAGE, f"{path} can't be read: {error.strerror}", "is it there?") from error
+        try:
             self.zip = zipfile.ZipFile(path)
             text = self.zip.read("manifest.json")
             self.manifest: Json = json.loads(text.decode("utf-8"))
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError, zipfile.error) as error:
+        except Exception as error:  # zipfile and zlib raise whatever damage brings up.
             size = os.path.getsize(path)
             raise Stop(
                 USAGE,
                 f"{path} is truncated or no edgepipe bundle ({size:,} bytes): {error}",
                 "copy it again, and compare: sha256sum FILE on both sides.",
-            ) from error
-        except OSError as error:
-            raise Stop(
-                USAGE, f"{path} can't be read: {error.strerror}", "is the path right?"
             ) from error
         if not isinstance(self.manifest, dict) or self.manifest.get("kind") != "edgepipe bundle":
             raise Stop(
@@ -134,7 +135,7 @@ class Bundle:
                 with self.zip.open(name) as file:
                     for piece in iter(lambda f=file: f.read(1 << 18), b""):  # type: ignore[misc]
                         hasher.update(piece)
-            except (zipfile.BadZipFile, EOFError, OSError) as error:
+            except Exception as error:  # As above.
                 raise Stop(
                     USAGE, f"{self.path}: {name} is damaged: {error}", "copy it again."
                 ) from error
@@ -512,7 +513,12 @@ class Litert:
         chip = self.asked == "edgetpu"
         self.library = LIBRARIES.get(platform.system(), LIBRARIES["Linux"]) if chip else self.asked
         self.library = os.environ.get("EDGEPIPE_LIBEDGETPU", self.library) if chip else self.library
-        options = dict(item.split("=", 1) for item in args.delegate_option)
+        options = {}
+        for item in args.delegate_option:
+            name, equals, value = item.partition("=")
+            if not equals:
+                raise Stop(USAGE, f"--delegate-option takes NAME=VALUE, received {item!r}")
+            options[name] = value
         if chip:
             check_edgetpu_version(self.library, model)
             options.setdefault("device", args.device or ":0")
@@ -1507,6 +1513,17 @@ def junit(document: Json) -> str:
     return re.sub("[^\t\n\x20-\ufffd]", "?", text)
 
 
+def made_folder(path: str) -> None:
+    if not path:
+        return
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise Stop(USAGE, f"{path} can't be made: {error.strerror}", "another --out.") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise Stop(USAGE, f"{path} can't be written to", "another --out.")
+
+
 def write_whole(path: str, text: str) -> None:
     """Aside, then renamed: a run that is cut off leaves the old file or the new one."""
     partial = f"{path}.{os.getpid()}.partial"
@@ -1518,6 +1535,18 @@ def write_whole(path: str, text: str) -> None:
         raise Stop(
             USAGE, f"{path} can't be written: {error.strerror}", "another folder."
         ) from error
+
+
+def whole(least: int) -> Any:
+    """A number that can be: argparse says the rest."""
+
+    def read(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return read
 
 
 def parser() -> argparse.ArgumentParser:
@@ -1540,7 +1569,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="only this model; again for more",
     )
-    add("--threads", type=int, default=0, metavar="N", help="threads; default: the runtime's own")
+    add(
+        "--threads",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="threads; default: the runtime's own",
+    )
     add("--runtime", default="", metavar="NAME", help="of several that are installed")
     add(
         "--delegate", default="auto", metavar="NAME",
@@ -1553,8 +1588,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="usb, pci, :0 of Edge TPUs; CPU, GPU of OpenVINO",
     )
-    add("--limit", type=int, default=0, metavar="N", help="run only the first N samples")
-    add("--runs", type=int, default=200, metavar="N", help="runs for the latency, 10 s at most")
+    add("--limit", type=whole(0), default=0, metavar="N", help="run only the first N samples")
+    add(
+        "--runs", type=whole(1), default=200, metavar="N", help="runs for the latency, 10 s at most"
+    )
     add(
         "--no-latency",
         action="store_true",
@@ -1579,8 +1616,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Optional[List[str]] = None) -> int:
     args = parser().parse_args(arguments)
     try:
-        if args.out:
-            os.makedirs(args.out, exist_ok=True)
+        made_folder(args.out)
         document = run(args)
         text = json.dumps(document, indent=1) + "\n"
         for path in (args.json, os.path.join(args.out, "result.json") if args.out else ""):
