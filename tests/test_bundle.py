@@ -311,6 +311,29 @@ def test_changed_member_is_named(made: edgepipe.Bundle, tmp_path: Path, member: 
     assert member in done.stderr
 
 
+def test_no_flipped_byte_gets_past_or_raises_anything_else(
+    made: edgepipe.Bundle, tmp_path: Path
+) -> None:
+    whole = made.path.read_bytes()
+    with zipfile.ZipFile(made.path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        changed = bytearray(whole)
+        changed[rng.choice([rng.integers(len(whole)), -1 - rng.integers(1500)])] ^= 1 << 3
+        (tmp_path / "f").write_bytes(changed)
+        try:
+            opened = run_on_device.Bundle(str(tmp_path / "f"))
+        except run_on_device.Stop as error:
+            assert error.code == 2
+            refused += 1
+            continue
+        # What it lets pass is of the zip alone: a date, a right.
+        assert {name: opened.zip.read(name) for name in opened.zip.namelist()} == contents
+    assert refused > 75
+
+
 def test_zip_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "z", "w") as archive:
         archive.writestr("manifest.json", "{}")

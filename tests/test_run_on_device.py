@@ -286,6 +286,58 @@ def test_nothing_heavy_is_imported_before_a_runtime(bundle: Path) -> None:
     assert not names & {"numpy", "subprocess", "xml", "importlib.metadata", "asyncio"}
 
 
+# What can be read of a board
+
+
+def board_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    """The files of another machine, where the runner reads its own."""
+    folders = {str(Path(path).parent) for path in files}
+    above = {str(Path(folder).parent): Path(folder).name for folder in folders}
+    monkeypatch.setattr(run_on_device, "read_text", lambda path: files.get(path, ""))
+    monkeypatch.setattr(run_on_device.os.path, "isdir", lambda path: path in above)
+    monkeypatch.setattr(run_on_device.os, "listdir", lambda path: [above[path]])
+
+
+def test_heat_and_throttling_of_a_raspberry_pi(monkeypatch: pytest.MonkeyPatch) -> None:
+    zone = "/sys/class/thermal/thermal_zone0"
+    flags = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+    files = {f"{zone}/temp": "48312", f"{zone}/type": "cpu-thermal", flags: "50000"}
+    board_files(monkeypatch, files)
+    heat = run_on_device.Heat()
+    files.update({f"{zone}/temp": "81020", flags: "50005"})
+    seen = heat.end()
+    assert seen["first"] == {"cpu-thermal": 48.312}
+    assert seen["highest"] == {"cpu-thermal": 81.02}
+    assert seen["throttled"] == ["under-voltage", "throttled"]
+    assert seen["throttled_since_boot"] == ["under-voltage", "throttled"]
+    words = run_on_device._judge_heat(seen)["words"]
+    assert "81.0 C (cpu-thermal); now: under-voltage, throttled" in words
+    assert "latency says little" in words
+
+
+def test_memory_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/meminfo": "MemTotal:  4096000 kB\nMemFree:  100 kB\nMemAvailable:  3072000 kB",
+        "/sys/fs/cgroup/memory.max": str(512 << 20),
+        "/sys/fs/cgroup/memory.current": str(500 << 20),
+    }
+    board_files(monkeypatch, files)
+    assert run_on_device.memory_of_machine() == (512 << 20, 12 << 20)
+    files["/sys/fs/cgroup/memory.max"] = "max"
+    assert run_on_device.memory_of_machine() == (4096000 << 10, 3072000 << 10)
+
+
+def test_usb_stick_is_found_before_and_after_its_firmware(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "/sys/bus/usb/devices/2-1"
+    files = {f"{place}/busnum": "2", f"{place}/devnum": "7"}
+    board_files(monkeypatch, files)
+    stick = ["/dev/bus/usb/002/007"]
+    for ids, found in (("1a6e:089a", stick), ("18d1:9302", stick), ("046d:c52b", [])):
+        vendor, _, product = ids.partition(":")
+        files.update({f"{place}/idVendor": vendor, f"{place}/idProduct": product})
+        assert run_on_device.edgetpus() == found
+
+
 # What is missing
 
 
