@@ -136,6 +136,7 @@ import sys
 import edgepipe.api, edgepipe.cli.convert, edgepipe.pipeline
 from edgepipe.artifact import Format
 from edgepipe.report import compiled, ethosu, quantized
+from edgepipe.validation import after_conversion
 from edgepipe.plan import routes_between
 routes_between(Format.KERAS_H5, Format.TFLITE_QUANTIZED)
 print("numpy" in sys.modules)

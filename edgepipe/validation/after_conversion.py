@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepipe import api, delivery, manifest
 from edgepipe.api import Result
@@ -13,9 +13,10 @@ from edgepipe.errors import OptionError
 from edgepipe.layers import request_for
 from edgepipe.request import Request
 from edgepipe.story import Listener
-from edgepipe.validation import validating
 from edgepipe.validation.asked import Asked
-from edgepipe.validation.validating import Validated
+
+if TYPE_CHECKING:
+    from edgepipe.validation.validating import Validated
 
 OTHERS = ("artifact", "request", "data", "against", "out", "device")
 """Of a validation's keywords those that a conversion settles."""
@@ -69,6 +70,8 @@ def add(
     result: Result, request: Request, wanted: Mapping[str, Any], listener: Listener
 ) -> tuple[Result, Validated]:
     """The result with `validation` in its report. The gates are not judged yet."""
+    from edgepipe.validation import validating  # needs numpy, and most conversions don't
+
     shared = {name: getattr(request, name) for name in SHARED}
     asked = Asked.of(result.folder, {**shared, **_said(wanted), "data": wanted["validate"]})
     found = validating.seen(asked, listener)
@@ -76,4 +79,6 @@ def add(
     report = {**result.report, "validation": document}
     path = delivery.write_report(result.folder, report)
     manifest.add(result.folder, [path.name, delivery.PAGE])
-    return replace(result, report=report), Validated(found, document, path, asked.allow_undecided)
+    return replace(result, report=report), validating.Validated(
+        found, document, path, asked.allow_undecided
+    )
