@@ -108,3 +108,24 @@ def test_this_machine_can_be_read() -> None:
     facts, _ = machine.Watch().end(own=0.0)
     assert facts["cores"] >= 1
     assert facts["usable"] >= 1
+
+
+def test_cooling_of_a_board_is_said(tmp_path: Path) -> None:
+    thermal = "sys/class/thermal"
+    root = write(
+        tmp_path,
+        {
+            f"{thermal}/cooling_device0/type": "cpufreq-cpu0\n",
+            f"{thermal}/cooling_device0/cur_state": "2\n",
+            f"{thermal}/cooling_device1/type": "pwm-fan\n",
+            f"{thermal}/cooling_device1/cur_state": "1\n",
+            "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+        },
+    )
+    facts, notes = machine.Watch(root).end(own=0.0)
+    assert facts["cooling"] == "cpufreq-cpu0, the firmware's 50005"
+    assert len(notes) == 1
+    write(root, {f"{thermal}/cooling_device0/cur_state": "0\n"})
+    # What happened since the board was started, in the upper bits, is over.
+    write(root, {"sys/devices/platform/soc/soc:firmware/get_throttled": "50000\n"})
+    assert machine.Watch(root).end(own=0.0)[1] == ()

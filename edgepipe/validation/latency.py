@@ -34,6 +34,9 @@ WARM_SHARE, RATE_SHARE = 0.1, 0.15
 """Of the budget: the most for warming up each side, and for the table of throughput."""
 BLOCK_SECONDS, MOST_RUNS = 0.03, 200
 """A block is short beside what changes on a machine, and long beside the switch between two."""
+LEAD_SECONDS, MOST_LEAD = 0.005, 2000
+"""Run before each block and not counted: the other side's threads may spin on for a while, and
+the caches are theirs."""
 NARROW = 0.02
 """Half of an interval, relative, from which on more runs tell nothing worth knowing."""
 LEGIBLE = 0.1
@@ -72,6 +75,7 @@ class Side:
     started: dict[str, float] = field(default_factory=dict)
     warmed: dict[str, Any] = field(default_factory=dict)
     runs: int = 1
+    lead: int = 1
 
     def __enter__(self) -> Side:
         folder = self.session.folder / f"{self.name}-{time.monotonic_ns():x}"
@@ -97,12 +101,13 @@ class Side:
 
     def warm(self, seconds: float) -> None:
         self.warmed = self.call("warm", seconds=seconds)
-        self.runs = round(BLOCK_SECONDS / max(self.warmed["typical"], 1e-7))
-        self.runs = max(1, min(MOST_RUNS, self.runs))
+        typical = max(self.warmed["typical"], 1e-7)
+        self.runs = max(1, min(MOST_RUNS, round(BLOCK_SECONDS / typical)))
+        self.lead = max(1, min(MOST_LEAD, round(LEAD_SECONDS / typical)))
 
     def block(self) -> float:
         """What a run of one block takes, typically."""
-        times = self.call("block", repeats=self.runs, warmup=1)
+        times = self.call("block", repeats=self.runs, warmup=self.lead)
         self.times += times
         return float(statistics.median(times))
 

@@ -13,6 +13,8 @@ from typing import Any
 SYSTEM = Path("/")
 TICKS = 100
 """Clock ticks a second in /proc/stat where the system doesn't say."""
+CLOCKS = ("cpufreq", "thermal-cpufreq", "processor")
+"""What the kernel calls the slowing of a processor, among fans and limits that only stand by."""
 BUSY_SHARE = 0.1
 """Of the machine, taken by others, from which on it is worth a note."""
 
@@ -69,6 +71,8 @@ class Watch:
                 facts[name] = after - before
                 if after > before:
                     notes.append(words.format(after - before))
+        if facts["cooling"]:
+            notes.append(f"the kernel cools by slower clocks: {facts['cooling']}")
         facts["absent"] = sorted(
             name
             for name in ("frequency_mhz", "governor", "boost", "temperature", "throttled", "others")
@@ -90,6 +94,7 @@ def machine(root: Path = SYSTEM) -> dict[str, Any]:
         "governor": _governor(root),
         "boost": _boost(root),
         "temperature": _temperature(root),
+        "cooling": _cooling(root),
     }
     return facts
 
@@ -139,6 +144,22 @@ def _temperature(root: Path) -> float | None:
     zones = (root / "sys/class/thermal").glob("thermal_zone*/temp")
     found = [number for path in zones if (number := _number(path)) is not None]
     return round(max(found) / 1000, 1) if found else None
+
+
+def _cooling(root: Path) -> str | None:
+    """What the kernel does against heat at this moment: on boards there is no counter of it."""
+    active = [
+        _text(folder / "type")
+        for folder in sorted((root / "sys/class/thermal").glob("cooling_device*"))
+        if _text(folder / "type").lower().startswith(CLOCKS)
+        and (_number(folder / "cur_state") or 0) > 0
+    ]
+    # A Raspberry Pi's firmware: bit 0 low voltage, 1 a capped clock, 2 throttled, 3 warm.
+    bits = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    with contextlib.suppress(ValueError):
+        if int(bits or "0", 16) & 0b1111:
+            active.append(f"the firmware's {bits}")
+    return ", ".join(active) or None
 
 
 def quota(root: Path = SYSTEM) -> float | None:
