@@ -12,7 +12,6 @@ from edgepipe import catalog
 from edgepipe.artifact import Port
 from edgepipe.errors import SamplesError, UnknownName
 from edgepipe.validation.metrics import by_name
-from edgepipe.validation.metrics.classification import confusion
 from edgepipe.validation.metrics.metric import Metric, Misfit
 
 
@@ -58,11 +57,6 @@ def test_scores_that_are_no_number_are_wrong() -> None:
 
 def test_a_class_that_the_model_gives_itself_is_compared_as_it_is() -> None:
     assert figure("top1", np.array([[3], [4]], np.int64), [3, 3]) == 50
-
-
-def test_confusion_counts_what_was_said_of_each_class() -> None:
-    seen = rows("top1", SCORES, LABELS)
-    assert confusion(seen, 3) == ((1, 0, 0), (0, 1, 1), (0, 1, 0))
 
 
 def test_macro_f1_is_the_mean_over_classes() -> None:

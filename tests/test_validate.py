@@ -162,6 +162,44 @@ def test_broken_gate_ends_with_its_sentence(tmp_path: Path) -> None:
         validating.check_gates(gates[1:], False, tmp_path)
 
 
+def test_limits_are_judged_and_end_with_their_exit_code(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(LimitError) as error:
+        validated(tmp_path, data, gates={"max-drop": "2 points", "min-agreement": 0.5})
+    assert error.value.details["gates"] == ["max-drop"]
+    words = ["validate", str(dense(tmp_path, "other.tflite", 0.2)), "--data", str(data)]
+    words += ["--against", str(dense(tmp_path, "float.tflite")), "-o", str(tmp_path / "out")]
+    assert run([*words, "--gate", "max-drop=2"]) == 5
+    assert "max-drop: top1 drops by 6.667 points (2.3 to 13.79)" in capsys.readouterr().err
+    assert run([*words, "--gate", "max-drop=30", "--gate", "max-size=1M"]) == 0
+    assert run([*words, "--gate", "max-drop=8"]) == 5
+    assert "not enough samples to tell" in capsys.readouterr().err
+    assert run([*words, "--gate", "max-drop=8", "--allow-undecided"]) == 0
+    assert run([*words, "--gate", "max-dorp=8"]) == 2
+    assert "did you mean max-drop" in capsys.readouterr().err
+
+
+def test_limit_on_a_metric_has_it_measured(tmp_path: Path, data: Path) -> None:
+    found = validated(tmp_path, data, metrics=["sqnr"], gates={"min-f1": 10, "min-sqnr": 1})
+    assert [one.metric for one in found.validation.scores] == ["sqnr", "f1"]
+    assert [one.verdict for one in found.validation.gates] == [Verdict.PASSED] * 2
+
+
+def test_later_run_is_compared_with_the_accepted_one(tmp_path: Path, data: Path) -> None:
+    accepted = validated(tmp_path, data).path
+    same = validated(tmp_path, data, gates={"max-drop-since": 0.1}, since=accepted)
+    assert same.validation.gates[0].verdict is Verdict.PASSED
+    with pytest.raises(LimitError, match="top1 since the accepted run drops by"):
+        edgepipe.validate(
+            dense(tmp_path, "far.tflite", 2.0), against=dense(tmp_path, "float.tflite"),
+            data=data, out=tmp_path / "far", gates={"max-drop-since": 1}, since=accepted,
+        )  # fmt: skip
+    with pytest.raises(OptionError, match="no document of a validation"):
+        (tmp_path / "other.json").write_text("{}")
+        validated(tmp_path, data, since=tmp_path / "other.json")
+
+
 def test_command_prints_a_line_for_each_figure(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

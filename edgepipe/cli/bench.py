@@ -10,7 +10,8 @@ import click
 
 from edgepipe.cli.convert import loading_options, read_flags, set_colours
 from edgepipe.cli.progress import Progress
-from edgepipe.cli.validation_options import latency_options, read_gates
+from edgepipe.cli.validation_options import latency_options
+from edgepipe.validation import limits
 from edgepipe.validation.asked import BASELINES, DEVICES
 
 PROSE = ("  ", "no ", "✓", "✗", "?")
@@ -41,7 +42,7 @@ def _measuring(command: Any) -> Any:
 @_measuring
 @click.option(
     "--gate", "gates", multiple=True, metavar="NAME=VALUE",
-    help="max-latency-ratio=1.1, max-latency=MS, max-p99=MS, min-mapped=SHARE; exit code 5.",
+    help="max-latency-ratio=1.1, max-p99=20ms, max-size=512K, ...; exit code 5.",
 )  # fmt: skip
 @click.option(
     "--allow-undecided", is_flag=True, help="Let a gate pass that the time did not decide."
@@ -70,7 +71,7 @@ def bench(context: click.Context, /, **flags: Any) -> None:
     artifact, as_json = flags.pop("artifact"), flags.pop("as_json")
     quiet, verbose, out = flags.pop("quiet"), flags.pop("verbose"), flags.pop("out")
     set_colours(context, flags.pop("color"))
-    flags["gates"] = read_gates(flags["gates"])
+    flags["gates"] = limits.pairs(flags["gates"])
     _, arguments = read_flags(flags)
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
         found = benching.bench(artifact, listener=progress, **arguments)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from edgepipe.errors import OptionError
 from edgepipe.validation.asked import BASELINES, DEVICES
 
 Command = Callable[..., Any]
@@ -47,6 +47,11 @@ def validation_options(command: Command) -> Command:
                 help="A limit that must hold, else the exit code is 5. Again for more.",
             ),
             click.option(
+                "--since", type=click.Path(path_type=Path), metavar="FILE",
+                help="The validation.json of the run that was accepted, for the limits that are"
+                " about it.",
+            ),
+            click.option(
                 "--allow-undecided", is_flag=True,
                 help="Let a gate pass that too few samples decide.",
             ),
@@ -71,15 +76,3 @@ def validation_options(command: Command) -> Command:
     ):  # fmt: skip
         command = option(command)
     return command
-
-
-def read_gates(texts: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise OptionError(
-                f"--gate takes NAME=VALUE, received {text!r}", hint="for instance max-drop=0.5."
-            )
-        found[name.strip()] = value.strip()
-    return found

@@ -55,7 +55,7 @@ _PATHS = {
 VALIDATE = Key("validate", str, "Data to measure on, with labels if there are any.", path=PATH)
 _NOT_OF_A_FILE = {
     *("artifact", "data", "request", "against", "out", "gates"),
-    *("device", "jobs", "allow_undecided"),
+    *("device", "jobs", "allow_undecided", "since"),
 }
 _CHOICES = {
     "precision": (catalog.FLOAT, "int8", "int16x8", "dynamic", "float16"),

@@ -179,7 +179,7 @@ def _read_gates(path: Path, where: str, table: Any) -> dict[str, Any]:
         raise OptionError(f"{place} takes a table of limits, received {table!r}")
     said = {name: value for name, value in table.items() if value != NONE}
     try:
-        gate_names.check(said, catalog.METRICS)
+        gate_names.check(said)
     except UsageError as error:
         raise _located(error, place) from error
     return said

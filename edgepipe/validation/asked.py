@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from edgepipe.errors import OptionError, UnknownName
 from edgepipe.layers import request_for
 from edgepipe.request import Request
+from edgepipe.validation import limits
+from edgepipe.validation.limits import Limit
 
 BASELINES = ("auto", "keras", "torch", "onnxruntime", "tensorflow-xla")
 DEVICES = ("cpu", "gpu")
@@ -35,6 +38,8 @@ class Asked:
     threads: int = 0
     metrics: tuple[str, ...] = ()
     gates: Mapping[str, str] = field(default_factory=dict)
+    since: Mapping[str, Any] | None = None
+    """The document of the run that was accepted, or the file that holds it."""
     allow_leak: bool = False
     allow_undecided: bool = False
     worst: int = 8
@@ -69,13 +74,19 @@ class Asked:
         said["metrics"] = tuple(said.get("metrics") or ())
         said["batch"] = tuple(said.get("batch") or ())
         said["gates"] = {name: str(value) for name, value in (said.get("gates") or {}).items()}
+        said["since"] = _document(said.get("since"))
         request = request_for(said["against"] or artifact, others)
         asked = Asked(Path(artifact).expanduser(), request=request, **said)
         asked.check()
         return asked
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return limits.read(self.gates)
+
     def check(self) -> None:
         """Refuse what no validation can do, before anything is opened."""
+        limits.read(self.gates)
         if self.baseline not in BASELINES:
             raise UnknownName.of("baseline", self.baseline, BASELINES)
         if self.baseline_device not in DEVICES:
@@ -84,3 +95,23 @@ class Asked:
             if getattr(self, name) < 0:
                 raise OptionError(f"--{name} takes a number from 0 on, received "
                                   f"{getattr(self, name)}")  # fmt: skip
+
+
+def _document(since: Any) -> Mapping[str, Any] | None:
+    """Of a path what it holds; a report of `convert --validate` has it below `validation`."""
+    if since is None or isinstance(since, Mapping):
+        return since
+    try:
+        found = json.loads(Path(since).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"{since} can't be read as the document of an earlier validation: {error}",
+            hint="name the validation.json or report.json of the run that was accepted.",
+        ) from error
+    document = found.get("validation", found) if isinstance(found, dict) else None
+    if not isinstance(document, dict) or "scores" not in document:
+        raise OptionError(
+            f"{since} is no document of a validation",
+            hint="name the validation.json or report.json of the run that was accepted.",
+        )
+    return document

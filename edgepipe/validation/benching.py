@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,9 @@ from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 from edgepipe.validation import baseline as baselines
-from edgepipe.validation import measuring, opening, placement, validating
+from edgepipe.validation import gating, limits, measuring, opening, validating
 from edgepipe.validation.asked import Asked
-from edgepipe.validation.evidence import Gate, Validation
-from edgepipe.validation.measuring import Measured
-from edgepipe.validation.ratio_gate import quantile_gate, ratio_gate
+from edgepipe.validation.evidence import Validation
 
 OWN = (
     "against",
@@ -32,8 +30,8 @@ OWN = (
     "latency_budget",
     "batch",
 )
-QUANTILES = {"max-latency": 0.5, "max-p99": 0.99}
-GATES = ("max-latency-ratio", *QUANTILES, "min-mapped")
+GATES = tuple(name for name in limits.COSTS if name not in limits.SINCE)
+"""All that needs no data and no earlier run."""
 
 
 def bench(
@@ -41,7 +39,7 @@ def bench(
 ) -> Validation:
     """Measure an artifact; keywords are those of `edgepipe.validate` about latency and loading.
 
-    The same document as a validation's, with its scores left empty. Gates are in it, unjudged:
+    The same document as a validation's, with its scores left empty. Its gates are judged;
     `edgepipe.validation.validating.check_gates` raises for those that did not pass.
     """
     asked = _asked(artifact, arguments)
@@ -57,7 +55,7 @@ def bench(
             session.listener.note(text)
         found = measuring.asked_for(session, asked, (opened.candidate, baseline), opened.ends)
         absent = {"baseline": opened.absent} if baseline is None else {}
-        return Validation(
+        whole = Validation(
             candidate=validating._side(session, opened.candidate),
             baseline=None if baseline is None else validating._side(session, baseline),
             data=None,
@@ -65,11 +63,11 @@ def bench(
             memory=found.memory,
             energy=found.energy,
             placement=found.placement,
-            gates=gates(asked.gates, found),
             absent={**absent, **found.absent},
             notes=(*notes, *found.notes),
             seconds=round(time.perf_counter() - start, 3),
         )
+        return replace(whole, gates=gating.judge(asked.limits, whole))
 
 
 def _asked(artifact: str | Path, arguments: Mapping[str, Any]) -> Asked:
@@ -87,35 +85,7 @@ def _asked(artifact: str | Path, arguments: Mapping[str, Any]) -> Asked:
     for name in own["gates"]:
         if name not in GATES:
             raise UnknownName.of("gate of bench", name, GATES)
-        _number(name, own["gates"][name])
     request = request_for(own["against"] or artifact, others)
     asked = Asked(Path(artifact).expanduser(), "", request, latency=True, **own)
     asked.check()
     return asked
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError as error:
-        raise OptionError(f"--gate {name} takes a number, received {text!r}") from error
-    if found <= 0:
-        raise OptionError(f"--gate {name} takes a number above 0, received {text!r}")
-    return found
-
-
-def gates(limits: Mapping[str, str], found: Measured) -> tuple[Gate, ...]:
-    """Each limit with what was seen; and the device, where it was asked for in vain."""
-    made = []
-    times = found.latency
-    assert times is not None
-    for name, text in limits.items():
-        limit = _number(name, text)
-        if name == "max-latency-ratio":
-            made.append(ratio_gate(times.ratio, limit, float(times.machine["seconds"])))
-        elif name in QUANTILES:
-            made.append(quantile_gate(name, times.candidate.times, QUANTILES[name], limit))
-        else:
-            made.append(placement.mapped_gate(found.placement, limit))
-    fell_back = found.placement and placement.device_gate(found.placement)
-    return (*made, *([fell_back] if fell_back else []))

@@ -12,13 +12,22 @@ from edgepipe.validation.metrics.planned import Planned
 
 
 def planned(
-    names: Sequence[str], ends: Signature, data: Data, compared: bool
+    names: Sequence[str],
+    ends: Signature,
+    data: Data,
+    compared: bool,
+    limited: Sequence[str] = (),
 ) -> tuple[Planned, ...]:
-    """`names` are `top1` or `top1@output`; without any, what the outputs and labels allow."""
-    if names:
-        found = tuple(one for name in names for one in _named(name, ends))
-    else:
-        found = tuple(one for port in ends.outputs for one in _fitting(port, data, compared))
+    """`names` are `top1` or `top1@output`; without any, what the outputs and labels allow.
+
+    `limited` are those that limits are about, which are measured anyway.
+    """
+    chosen = [one for name in names for one in _named(name, ends)]
+    if not names:
+        chosen = [one for port in ends.outputs for one in _fitting(port, data, compared)]
+    there = {one.name for one in chosen}
+    chosen += [one for name in limited if name not in there for one in _named(name, ends)]
+    found = tuple({(one.name, one.output): one for one in chosen}.values())
     ports = {port.name: port for port in ends.outputs}
     for one in found:
         by_name.check(

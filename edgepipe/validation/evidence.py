@@ -47,6 +47,11 @@ class Score:
     p_value: float | None = None
     test: str = ""
     """How the difference was judged: `McNemar, exact`, `paired bootstrap, 2000 resamples`."""
+    differing: int | None = None
+    """On how many samples the evidence of both sides is not the same."""
+    kept: str = ""
+    """Of a share of samples: which of the candidate's are right, so that a later run can be
+    compared with this one sample by sample; see `edgepipe.validation.since`."""
 
 
 @dataclass(frozen=True)

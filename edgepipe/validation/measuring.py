@@ -80,11 +80,7 @@ def wanted(asked: Asked) -> bool:
 
 def plan_of(asked: Asked) -> Plan:
     """The table of throughput has one thread and all of them, where no number was said."""
-    limit = asked.gates.get("max-latency-ratio")
-    try:
-        ratio = None if limit is None else float(limit)
-    except ValueError:  # Where gates are judged it is said.
-        ratio = None
+    ratio = next((one.value for one in asked.limits if one.name == "max-latency-ratio"), None)
     cores = int(machine.machine()["usable"] or 1)
     return Plan(
         seconds=asked.latency_budget or latency.BUDGET,

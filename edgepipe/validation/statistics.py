@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepipe.errors import BrokenOutput, SamplesError
-from edgepipe.validation import proportions
+from edgepipe.validation import proportions, since
 from edgepipe.validation.evidence import Interval, Score
 from edgepipe.validation.metrics.metric import PERCENT
 
@@ -90,7 +90,7 @@ def _of_shares(
     if right_there is None:
         return Score(
             metric.name, output, metric.unit, metric.higher_is_better, count, own,
-            test="Wilson's interval",
+            test="Wilson's interval", kept=since.keep(right),
         )  # fmt: skip
     gained = int((right & ~right_there).sum())
     lost = int((~right & right_there).sum())
@@ -100,6 +100,7 @@ def _of_shares(
         metric.name, output, metric.unit, metric.higher_is_better, count, own,
         _share(right_there, level), apart, proportions.mcnemar_mid(gained, lost),
         f"McNemar, mid-p: {gained} gained, {lost} lost; Tango's interval",
+        differing=gained + lost, kept=since.keep(right),
     )  # fmt: skip
 
 
@@ -135,6 +136,7 @@ def _of_resamples(
         metric.name, output, metric.unit, metric.higher_is_better, count, found.candidate,
         _interval(metric, drawn[1], there, count, sampling.level), apart,
         _p_value(drawn[0] - drawn[1]), f"paired bootstrap, {sampling.resamples} resamples",
+        differing=int((candidate != baseline).any(axis=1).sum()),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from edgepipe.validation import (
     choosing,
     confusion,
     evaluating,
+    gating,
     leak,
+    limits,
     measuring,
     opening,
     scoring,
@@ -87,7 +89,9 @@ def seen(asked: Asked, listener: Listener) -> Validation:
         notes = [*baselines.notes(asked, baseline), *opened.notes, *_look(session, source, opened)]
         notes += leak.check(session, source, opened.ends, opened.earlier, asked.allow_leak)
         data = evaluating.look(session, source, opened.ends)
-        planned = choosing.planned(asked.metrics, opened.ends, data, baseline is not None)
+        planned = choosing.planned(
+            asked.metrics, opened.ends, data, baseline is not None, limits.metrics(asked.limits)
+        )
         for text in notes:
             listener.note(text)
         task = Task(opened.candidate, baseline, source, opened.ends, planned, asked.jobs)
@@ -99,7 +103,7 @@ def seen(asked: Asked, listener: Listener) -> Validation:
         absent = {"baseline": opened.absent} if baseline is None else {}
         absent |= {"confusion": no_table} if no_table else {}
         measured = measuring.asked_for(session, asked, (opened.candidate, baseline), opened.ends)
-        return Validation(
+        whole = Validation(
             candidate=_side(session, opened.candidate),
             baseline=None if baseline is None else _side(session, baseline),
             data=_data(source, opened, data, found),
@@ -114,6 +118,7 @@ def seen(asked: Asked, listener: Listener) -> Validation:
             notes=(*notes, *found.passed, *measured.notes),
             seconds=round(time.perf_counter() - start, 3),
         )
+        return replace(whole, gates=gating.judge(asked.limits, whole, asked.since))
 
 
 def folder_of(asked: Asked) -> Path:
@@ -205,7 +210,7 @@ def _data(
 def _plain(asked: Asked) -> dict[str, Any]:
     from dataclasses import asdict
 
-    data = asdict(asked)
+    data = asdict(replace(asked, since=None))
     request = data.pop("request")
     return {
         name: value

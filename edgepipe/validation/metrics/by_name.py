@@ -27,6 +27,11 @@ def named(name: str) -> Metric:
     raise UnknownName.of("metric", name, [*catalog.METRICS, "top5"])
 
 
+def is_function(name: str) -> bool:
+    """Whether it is one of the user: `module:function`."""
+    return ":" in name
+
+
 def by_default(output: Port, labelled: bool, compared: bool) -> list[str]:
     """Accuracy where there are classes, and what compares with the baseline."""
     found = []

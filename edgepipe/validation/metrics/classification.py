@@ -235,14 +235,3 @@ def _words(array: NDArray[Any]) -> str:
     if array.size == 1:
         return repr(array.reshape(-1)[0].item())
     return f"an array of shape {list(array.shape)}"
-
-
-def confusion(rows: Rows, classes: int) -> tuple[tuple[int, ...], ...]:
-    """Counts from the rows of `top1`: a line for what is true, a column for what was said."""
-    import numpy as np
-
-    table = np.zeros((classes, classes), np.int64)
-    inside = (rows[:, 1] >= 0) & (rows[:, 1] < classes)
-    places = rows[inside, :2].astype(np.int64)
-    np.add.at(table, (places[:, 0], places[:, 1]), 1)
-    return tuple(tuple(int(count) for count in line) for line in table)
