@@ -110,6 +110,8 @@ ENDS = {
     "int16x8": ("int16", "float32"),
     "dynamic": ("float32",),
     "float16": ("float32",),
+    "int8-weights": ("float32",),
+    "int4-weights": ("float32",),
 }
 """Types that the inputs and outputs of a precision can have, its own one first."""
 
@@ -168,7 +170,7 @@ TARGETS: dict[str, Target] = {
     "openvino": Target(
         "openvino",
         Format.OPENVINO,
-        (FLOAT, "int8", "float16"),
+        (FLOAT, "int8", "float16", "int8-weights", "int4-weights"),
         "OpenVINO's IR, for Intel's processors",
         Format.OPENVINO_QUANTIZED,
         flags=("--device",),

@@ -13,8 +13,11 @@ HEAD = 4096
 SLACK = 4096
 """Bytes behind the last constant that a writer may have filled up with."""
 _CONSTANT = re.compile(rb"<data\b[^>]*>")
-_FEWER_BITS = re.compile(rb'type="FakeQuantize"|<data\b[^>]*element_type="f16"')
-"""Integers are simulated by that op, float16 is told by the type of constants."""
+_FEWER_BITS = re.compile(
+    rb'type="FakeQuantize"|<data\b[^>]*element_type="f16"|<weight_compression>'
+)
+"""Integers are simulated by that op, float16 is told by the type of constants, and NNCF writes
+into the file that it compressed the weights."""
 _GRAPH = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*<net\b")
 _PLACE = re.compile(rb'\b(offset|size)="(\d+)"')
 

@@ -1,9 +1,11 @@
-"""Makes an int8 or float16 IR of a float one: int8 by NNCF, float16 by OpenVINO itself."""
+"""Makes a smaller IR of a float one: int8, or its weights alone, by NNCF; float16 by OpenVINO."""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenvinoQuantizeOptions(Options):
-    scheme: Literal["int8", "float16"] = option("int8", "int8 or float16.")
+    scheme: Literal["int8", "float16", "int8-weights", "int4-weights"] = option(
+        "int8", "int8, float16, or the weights alone in 8 or 4 bits."
+    )
     io: Literal["auto", "float32"] = option("auto", "Inputs and outputs stay float32.")
     preset: Literal["auto", "performance", "mixed"] = option(
         "auto", "performance has symmetric activations, mixed asymmetric ones; auto is NNCF's."
@@ -48,6 +52,13 @@ class OpenvinoQuantizeOptions(Options):
     max_drop: float | None = option(
         None, "With labels: the most accuracy lost, as a share, by NNCF's accuracy control."
     )
+    symmetric: bool = option(False, "Weights alone: without zero points.")
+    group_size: int | None = option(
+        None, "int4-weights: how many share a scale, -1 for a channel; what fits when left out."
+    )
+    ratio: float = option(1.0, "int4-weights: the share of layers in 4 bits, the others in 8.")
+    all_layers: bool = option(False, "int4-weights: embeddings and the last layer, too.")
+    scale_estimation: bool = option(False, "int4-weights: scales fitted to calibration samples.")
 
 
 class OpenvinoQuantize(Stage):
@@ -58,14 +69,17 @@ class OpenvinoQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.OPENVINO,)
     target: ClassVar[Format] = Format.OPENVINO_QUANTIZED
     toolchain: ClassVar[str] = "openvino"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     options: ClassVar[type[Options]] = OpenvinoQuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
     def learns(self, options: OpenvinoQuantizeOptions) -> bool:
-        return options.scheme == "int8"
+        return options.scheme != "float16"
 
     def check(self, artifact: Artifact, options: OpenvinoQuantizeOptions) -> None:
+        from . import openvino_weights
+
+        openvino_weights.check(options)
         alpha = options.smooth_quant
         if alpha is not None and alpha != -1 and not 0 <= alpha <= 1:
             raise OptionError(
@@ -94,12 +108,37 @@ class OpenvinoQuantize(Stage):
                     hint="give some with --calibration DATA.",
                 )
             model, notes = _quantized(model, artifact, options, data)
+        elif options.scheme != "float16":
+            model, notes = _compressed(model, artifact, options, data)
         folder = workdir / "model"
         folder.mkdir()
         openvino.save_model(
             model, str(folder / "model.xml"), compress_to_fp16=options.scheme == "float16"
         )
         return Product(folder, artifact.ends(), notes=tuple(notes))
+
+
+def _feeding(artifact: Artifact) -> Callable[[Sample], dict[str, Any]]:
+    ports = artifact.ends().inputs
+
+    def in_file(sample: Sample) -> dict[str, Any]:
+        return {p.tensor or p.name: to_file_layout(sample.feeds[p.name], p) for p in ports}
+
+    return in_file
+
+
+def _compressed(
+    model: Any, artifact: Artifact, options: OpenvinoQuantizeOptions, data: Samples | None
+) -> tuple[Any, list[str]]:
+    from . import openvino_weights
+
+    feeds = map(_feeding(artifact), data or ())
+    made, notes = openvino_weights.compress(
+        model, options, list(itertools.islice(feeds, openvino_weights.MOST))
+    )
+    if data is not None and data.source.random:
+        notes.append("random calibration: figures mean nothing for your data")
+    return made, notes
 
 
 def _quantized(
@@ -109,11 +148,7 @@ def _quantized(
     from . import openvino_accuracy, openvino_repair
 
     nncf = importlib.import_module("nncf")
-    ports = artifact.ends().inputs
-
-    def in_file(sample: Sample) -> dict[str, Any]:
-        return {p.tensor or p.name: to_file_layout(sample.feeds[p.name], p) for p in ports}
-
+    in_file = _feeding(artifact)
     attention = options.model_type == "transformer" or (
         options.model_type == "auto" and has_attention(model)
     )

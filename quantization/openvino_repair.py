@@ -149,6 +149,11 @@ class OpenvinoRepair:
         )
 
 
+def decibels(given: Any, other: Any, feeds: Sequence[Feeds]) -> float:
+    """How near the other model's worst output is to that of the given one."""
+    return _decibels(_run(given, feeds), _run(other, feeds))
+
+
 def noisiest(given: Any, quantized: Any, feeds: Sequence[Feeds]) -> list[str]:
     """Names of the ops that take quantized values, by what each adds to the noise it is given."""
     known = {

@@ -150,7 +150,7 @@ def run_options(command: Command) -> Command:
 
 precision_option = click.option(
     "--precision", metavar="NAME",
-    help="float32, int8, int16x8, dynamic or float16. Default: the target's first.",
+    help="float32, int8, int16x8, dynamic, float16, int8-weights, int4-weights. Default: first.",
 )  # fmt: skip
 target_option = click.option(
     "--target", metavar="NAME",
