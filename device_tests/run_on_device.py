@@ -187,7 +187,7 @@ class Bundle:
             version = np.lib.format.read_magic(file)
             read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
             shape, _, dtype = read(file)
-            size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+            size = product(shape[1:]) * dtype.itemsize
             for _ in range(shape[0]):
                 yield np.frombuffer(read_exactly(file, size), dtype).reshape(shape[1:])
 
@@ -225,8 +225,12 @@ def read_key(text: bytes) -> bytes:
 
 
 def cryptography(module: str) -> Any:
+    import warnings
+
     try:
-        return importlib.import_module(f"cryptography.{module}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of Pythons that it will leave behind.
+            return importlib.import_module(f"cryptography.{module}")
     except ImportError as error:
         raise Stop(
             MISSING, f"a key was given, and cryptography can't be imported: {error}", CODER
@@ -571,6 +575,13 @@ class Litert:
         }  # fmt: skip
 
     def feed(self, arrays: List[Any]) -> None:
+        open_ends = False
+        for (_, details), array in zip(self.inputs, arrays):
+            if array.size != product(details["shape"]):
+                self.interpreter.resize_tensor_input(details["index"], array.shape)
+                details["shape"], open_ends = array.shape, True
+        if open_ends:  # The file leaves a dimension to be said.
+            self.interpreter.allocate_tensors()
         for (_, details), array in zip(self.inputs, arrays):
             self.interpreter.set_tensor(details["index"], stored(array, details))
         # A sample must not see the state that the one before left.
@@ -638,6 +649,13 @@ def why(message: str) -> str:
         if re.search(pattern, message):
             return hint
     return ""
+
+
+def product(sizes: Any) -> int:
+    found = 1
+    for size in sizes:
+        found *= int(size)
+    return found
 
 
 def scales(details: Json) -> Optional[Tuple[float, int]]:
@@ -1429,6 +1447,7 @@ def run(args: argparse.Namespace) -> Json:
         "bundle": {
             "name": manifest["name"], "sha256": hasher.hexdigest(), "signature": bundle.signed,
             "edgepipe": manifest["edgepipe"], "samples": manifest["samples"]["count"],
+            "noise": manifest["samples"]["random"],
         },
         "board": board(), "runtimes": installed(), "limits": manifest.get("limits", []),
         "settings": {
@@ -1465,11 +1484,12 @@ def table(document: Json) -> str:
     facts = document["board"]
     name = facts["board"] or facts["cpu"]
     bundle = document["bundle"]
+    noise = " of noise, which say little" if bundle["noise"] else ""
     machine = f"{facts['machine']}, {facts['cores']} cores, {mebi(facts['memory'])}"
     lines = [
         f"{bundle['name']} on {facts['host']}: {name}"[:80],
         f"{machine}, Python {facts['python']}; bundle {bundle['sha256'][:12]}"[:80],
-        f"bundle: {bundle['signature']}, {bundle['samples']} samples"[:80],
+        f"bundle: {bundle['signature']}, {bundle['samples']} samples{noise}"[:80],
     ]
     for found in document["models"]:
         lines += ["", found["model"]]

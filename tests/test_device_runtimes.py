@@ -52,6 +52,33 @@ def test_tensorflow_serves_as_the_runtime(bundle: Path, tmp_path: Path) -> None:
     assert verdicts(result)["host"] == "passed"
 
 
+@pytest.mark.toolchain("keras")
+def test_open_dimension_takes_the_samples_size(
+    build: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """TFLiteConverter leaves the batch open; the samples are of three rows each."""
+    folder = build("keras", OPEN)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(3).normal(size=(7, 3, 8)).astype("f4"))
+    made = edgepipe.bundle(
+        folder / "open.tflite", against=folder / "net.keras", data=tmp_path / "x.npz",
+        inputs=("x=3x8",), path=tmp_path / "d.edgebundle",
+    )  # fmt: skip
+    result = result_of(made.path, tmp_path / "r", "--no-latency", python=python_of("edge"))
+    (output,) = model_of(result, "open.tflite")["outputs"].values()
+    assert output["host"]["elements"] == 7 * 3 * 5
+    assert output["reference"]["sqnr_db"] > 100
+
+
+OPEN = """
+import keras, tensorflow as tf
+x = keras.Input((8,), name="x")
+net = keras.Model(x, keras.layers.Dense(5, name="y")(x))
+net.save("net.keras")
+converter = tf.lite.TFLiteConverter.from_keras_model(net)
+open("open.tflite", "wb").write(converter.convert())
+"""
+
+
 @pytest.mark.toolchain("openvino")
 def test_openvino_runs_its_own_models(subject: Converted, tmp_path: Path) -> None:
     out = tmp_path / "out"
