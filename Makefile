@@ -48,6 +48,7 @@ bench: environment ## measure the ratios that edgepipe promises
 	$(BIN)/edgepipe toolchain install $(DEMO_TOOLCHAINS)
 	$(BIN)/python benchmarks/tflite_graph.py
 	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/bench.py
 
 latency: environment ## run the latency gate under load: false alarms and misses (RUNS=50)

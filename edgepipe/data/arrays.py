@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ UNREADABLE = (
     RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What numpy and zipfile raise on damaged files; some claim arrays larger than the machine."""
+HEADER, ENCRYPTED = 30, 0x1
+"""Bytes of a member's own header before its name, and the flag (PKWARE's APPNOTE.TXT, 4.3.7)."""
 LABELS = ("label", "labels", "y")
 UNNAMED = {"", "arr_0", "x"}
 
@@ -103,7 +106,20 @@ def members(path: Path) -> dict[str, Member]:
 def _member_of_zip(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     with archive.open(info) as file:
         name = info.filename.removesuffix(".npy")
-        return _member(path, info.filename, name, file, info.file_size)
+        found = _member(path, info.filename, name, file, info.file_size)
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
+        return found
+    # Read past zipfile: it would go through all that lies before a row, and sum it up, too.
+    return replace(found, inside="", start=found.start + _begin(path, info))
+
+
+def _begin(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where a member's bytes are: behind its own header, whose lengths the directory lacks."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        header = _exactly(file, HEADER)
+    name, extra = struct.unpack_from("<HH", header, HEADER - 4)
+    return info.header_offset + HEADER + int(name) + int(extra)
 
 
 def _member(path: Path, inside: str, name: str, file: IO[bytes], size: int) -> Member:
