@@ -204,6 +204,13 @@ def write_page(path: Path, report: dict[str, Any]) -> None:
         log.exception("no %s beside %s: this is a bug of edgepipe", PAGE, path)
 
 
+def page_again(folder: Path) -> None:
+    """After something was put beside the report of an earlier run; nothing where there is none."""
+    path = folder / "report.json"
+    with contextlib.suppress(OSError, ValueError):
+        write_page(path, json.loads(path.read_text(encoding="utf-8")))
+
+
 def _unwritable(folder: Path, error: OSError) -> EdgepipeError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"{folder}: no space left on its disk", hint="make room and run it again.")

@@ -8,10 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import __version__, api, given_data, making, model_explorer, toolchain
+from edgepipe import (
+    __version__,
+    api,
+    delivery,
+    given_data,
+    making,
+    manifest,
+    model_explorer,
+    toolchain,
+)
 from edgepipe.artifact import Artifact, Format, Signature, digest_file
 from edgepipe.dataset import DataSource
-from edgepipe.delivery import check_folder
 from edgepipe.errors import OptionError
 from edgepipe.layers import request_for
 from edgepipe.request import Request, open_model
@@ -64,7 +72,7 @@ def diagnose(
             hint="--calibration DATA (or --samples DATA beside --int8).",
         )
     if out is not None:
-        check_folder(Path(out))
+        delivery.check_folder(Path(out))
     lacking = toolchain.missing([TOOLCHAIN])
     if lacking is not None:
         raise lacking
@@ -172,4 +180,6 @@ def _written(report: dict[str, Any], out: str | Path | None) -> dict[str, Path]:
         partial = folder / f".{name}.partial"
         partial.write_text(json.dumps(content, indent=2) + "\n")
         partial.replace(folder / name)
+    delivery.page_again(folder)
+    manifest.add(folder, [*files, delivery.PAGE])
     return {name: folder / name for name in files}

@@ -15,7 +15,7 @@ from evidence_documents import hostile, validation
 
 from edgepipe.cli.main import edgepipe as command
 from edgepipe.errors import InputError, PathError
-from edgepipe.report.html import page, plots, wording
+from edgepipe.report.html import distributions, page, plots, scales, wording
 from edgepipe.report.html.markup import el, text
 from edgepipe.validation.evidence import Verdict
 
@@ -168,7 +168,7 @@ def test_figures_read_well(value: float | None, words: str) -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (97.9, 99.9), (-2.7, 0.0), (1e-6, 3e-6)])
 def test_marks_of_a_scale_are_few_round_and_within_it(low: float, high: float) -> None:
-    found = plots.ticks(low, high)
+    found = scales.ticks(low, high)
     assert 2 <= len(found) <= 6
     slack = (high - low) * 1e-6
     assert all(low - slack <= one <= high + slack for one in found)
@@ -179,8 +179,34 @@ def test_plots_stand_what_is_degenerate() -> None:
     same = {"value": 1.0, "low": 1.0, "high": 1.0}
     assert "NaN" not in plots.intervals("t", [plots.Line("a", same, "1")])
     alike = [plots.Series("a", [2.0] * 5, "mine")]
-    assert "nan" not in plots.histogram("t", alike) + plots.ecdf("t", alike)
+    assert "nan" not in distributions.histogram("t", alike) + distributions.ecdf("t", alike)
     assert plots.memory("t", [plots.Series("a", [0] * 4000, "mine")], wording.size, "d")
+
+
+def test_sides_far_apart_are_shown_by_powers_of_ten() -> None:
+    fast = plots.Series("fast", [2e-6, 2.1e-6, 2.2e-6] * 20, "mine")
+    slow = plots.Series("slow", [3e-4, 3.1e-4, 4e-4] * 20, "float")
+    made = distributions.histogram("t", [fast, slow], wording.seconds)
+    places = [float(x) for x in re.findall(r'<line x1="([\d.]+)" y1="(?:4|19)"', made)]
+    assert places[1] - places[0] > plots.WIDTH / 2, "both medians are seen"
+    found = scales.Scale.over(2e-6, 4e-4, 0, 100)
+    assert found.logarithmic and found.ticks() == pytest.approx([3e-6, 1e-5, 3e-5, 1e-4, 3e-4])
+    assert not scales.Scale.over(2.0, 4.0, 0, 100).logarithmic
+
+
+def test_page_shows_a_diagnosis_and_a_validation_of_the_same_files_alone(tmp_path: Path) -> None:
+    mine, other = "ab" * 32, "cd" * 32
+    layer = {"layer": "conv_7", "op": "CONV_2D", "index": 0, "own_sqnr_db": 31.0, "share": 1.0}
+    diagnosis = {"digests": ["ef" * 32, mine], "samples": 8, "layers": [layer], "causes": []}
+    (tmp_path / "diagnosis.json").write_text(json.dumps(diagnosis))
+    (tmp_path / "validation.json").write_text(json.dumps(validation().to_json()))
+    ends: dict[str, list[Any]] = {"inputs": [], "outputs": []}
+    for digest, shown in ((mine, True), (other, False)):
+        model = {"path": "m.tflite", "format": "tflite-quantized", "sha256": digest, "size": 9,
+                 "signature": ends}  # fmt: skip
+        said = Outline(rendered({"routes": [], "outputs": [model]}, tmp_path)).text
+        assert ("conv_7" in said) is shown
+        assert ("max-drop" in said) is shown
 
 
 def run(*words: str | Path) -> Any:

@@ -1,4 +1,4 @@
-"""`--junit FILE` and `--markdown FILE`: what became of a run, for CI and for a pull request."""
+"""`--junit`, `--markdown`, `--html FILE`: what became of a run, for CI and for people."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ def result_file_options(command: Command) -> Command:
                 "--markdown", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
                 help="Write a summary for a pull request.",
             ),
+            click.option(
+                "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                help="Write one page over all of it, without network.",
+            ),
         )
     ):  # fmt: skip
         command = option(command)
@@ -42,6 +46,7 @@ class ResultFiles:
         """Takes its own flags out of those of the command."""
         self.junit: Path | None = flags.pop("junit")
         self.markdown: Path | None = flags.pop("markdown")
+        self.html: Path | None = flags.pop("html")
         self.name = name or "model"
         self.allow_undecided = allow_undecided
         self.outcomes: list[Outcome] = []
@@ -69,7 +74,7 @@ class ResultFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not (self.junit or self.markdown):
+        if not (self.junit or self.markdown or self.html):
             return
         if isinstance(error, EdgepipeError):
             self._add(error)
@@ -95,3 +100,7 @@ class ResultFiles:
             delivery.write_text(self.junit, junit.text(self.outcomes, self.allow_undecided))
         if self.markdown is not None:
             delivery.write_text(self.markdown, markdown.text(self.outcomes))
+        if self.html is not None:
+            from edgepipe.report.html import checked
+
+            delivery.write_text(self.html, checked.render(self.outcomes, self.html))

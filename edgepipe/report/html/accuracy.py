@@ -17,7 +17,10 @@ NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 def section(view: View) -> list[Html] | None:
     scores = view.part("scores") or ()
-    parts = [_score(view, score) for score in scores]
+    parts = [_score(view, score) for score in scores if score.get("difference")]
+    alone = [_score(view, score) for score in scores if not score.get("difference")]
+    if alone:
+        parts.append(el("div", alone, class_="figures"))
     if scores:
         parts.append(_table(scores))
     elif view.absent("scores"):
@@ -45,7 +48,7 @@ def _score(view: View, score: Data) -> Html:
     if score.get("test"):
         p_value = score.get("p_value")
         p_words = "" if p_value is None else f", p = {wording.number(p_value, 2)}"
-        told.append(f"by {score['test']}{p_words}")
+        told.append(f"{score['test']}{p_words}")
     return el(
         "div",
         el("h3", title),

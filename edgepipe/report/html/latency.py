@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgepipe.report.html import plots, wording
+from edgepipe.report.html import distributions, plots, wording
 from edgepipe.report.html.accuracy import NUMBER
 from edgepipe.report.html.markup import Child, Html, el
 from edgepipe.report.html.plots import Line, Mark, Series
@@ -46,18 +46,20 @@ def _plots(view: View, found: Data) -> Html:
         figures.append(
             el(
                 "figure",
-                plots.intervals("Ratio of the latencies, of interleaved runs", [line], marks),
+                plots.intervals(
+                    "Ratio of the latencies, of interleaved runs", [line], marks, ratios=True
+                ),
                 el("figcaption", "Below 1 is faster. Runs of both sides took turns, so that a "
                    "busy machine widens the interval and moves nothing."),
             )
         )  # fmt: skip
     if series:
+        often = distributions.histogram("Distribution of the latency", series, wording.seconds)
+        done = distributions.ecdf("Share of the runs done by a time", series, wording.seconds)
         figures += [
-            el("figure", plots.histogram("Distribution of the latency", series, wording.seconds),
-               el("figcaption", "How often each time came.")),
-            el("figure", plots.ecdf("Share of the runs done by a time", series, wording.seconds),
-               el("figcaption", _key(series), " Share of the runs that were done by then.")),
-        ]  # fmt: skip
+            el("figure", often, el("figcaption", "How often each time came.")),
+            el("figure", done, el("figcaption", _key(series), "Share of the runs done by then.")),
+        ]
     return el("div", figures, class_="figures")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 
 from edgepipe.report.html import plots, wording
@@ -58,15 +59,18 @@ def drawn(found: Data) -> list[Html]:
 
 
 def _how(view: View) -> Html:
+    """The command that measures it, for these very files where both are TFLite."""
+    names = [str(one["path"]) for one in view.outputs if str(one["path"]).endswith(".tflite")]
+    data = view.report.get("request", {}).get("samples") or "DATA"
+    said = "The errors of the layers were not measured in this run. "
+    if len(names) < 2:
+        return el("p", said, el("code", "edgepipe diagnose"), " does it for TFLite.")
+    words = ["edgepipe", "diagnose", names[-2], "--int8", names[-1], "--samples", str(data),
+             "-o", "."]  # fmt: skip
     return el(
-        "p",
-        "Not measured in this run. ",
-        el("code", "edgepipe diagnose"),
-        " with the same model and data, and ",
-        el("code", "-o"),
-        " of this folder, measures it; ",
-        el("code", f"edgepipe report {view.source}"),
-        " then shows it here.",
+        "div",
+        el("p", f"{said}In the folder of this report, this does it and puts them here:"),
+        el("pre", el("code", shlex.join(words)), tabindex=0),
     )
 
 

@@ -23,10 +23,13 @@ def section(view: View) -> list[Html] | None:
     return parts or None
 
 
-def _strip(title: str, kinds: Sequence[str], words: str) -> Html:
-    plot = plots.strip(title, kinds, words)
-    return el("figure", plot, el("figcaption", el("span", "on the chip", class_="key mine"),
-              el("span", "on the CPU", class_="key cpu"), words))  # fmt: skip
+def _strip(
+    kinds: Sequence[str], words: str, here: str = "on the chip", there: str = "on the CPU"
+) -> Html:
+    keys = [("mine", here), ("cpu", there)]
+    key = [el("span", said, class_=f"key {kind}") for kind, said in keys if kind in kinds]
+    plot = plots.strip("Operators by device", kinds, words)
+    return el("figure", plot, el("figcaption", key, words))
 
 
 def _placed(view: View) -> list[Html]:
@@ -55,7 +58,7 @@ def _placed(view: View) -> list[Html]:
     ]
     columns = [Column("Operator"), Column("Type"), Column("Place", True), Column("Device"),
                Column("Time", True)]  # fmt: skip
-    return [*parts, _strip("Operators by device", kinds, words),
+    return [*parts, _strip(kinds, words, str(found["device"]), "elsewhere"),
             sortable("Operators as they ran", columns, table)]  # fmt: skip
 
 
@@ -105,7 +108,7 @@ def _foretold(foretold: Data, told: str) -> list[Html]:
         ]
         for one in ops
     ]
-    parts = [_strip("Operators by device", ["mine" if one["mapped"] else "cpu" for one in ops],
+    parts = [_strip(["mine" if one["mapped"] else "cpu" for one in ops],
                     words) if ops else el("p", words)]  # fmt: skip
     parts += [el("p", el("strong", "Refused as a whole: "), why, class_="warning")
               for why in foretold.get("refused", ())]  # fmt: skip

@@ -1,23 +1,21 @@
-"""Plots as SVG, coloured by the page's classes: intervals, distributions, curves over operators."""
+"""Plots as SVG, coloured by the page's classes: intervals, curves and dots over operators."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from edgepipe.report.html.markup import Child, Html, el
-from edgepipe.report.html.wording import MINUS, number
+from edgepipe.report.html.scales import LOGARITHMIC, Scale, Words, size_ticks, ticks, told, trimmed
+from edgepipe.report.html.wording import number
 
 WIDTH, WIDE = 320, 720
 """Units of a plot that fits a phone as it is, and of one that scrolls there."""
 MARGIN = 10
 CELLS = 360
 """Most columns of a plot over operators: more could not be told apart."""
-Words = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -46,41 +44,7 @@ class Series:
     kind: str
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round values in a range, `most` at most."""
-    span = high - low
-    if not math.isfinite(span) or span <= 0:
-        return [low]
-    rough = span / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    found: list[float] = []
-    while first * step <= high + step * 1e-9 and len(found) <= most:
-        found.append(first * step + 0.0)
-        first += 1
-    return found or [low]
-
-
-def _trimmed(words: str) -> str:
-    """1.50 as 1.5 and 2.00 ms as 2 ms: a scale's marks are exact."""
-    return re.sub(r"(\.\d*?)0+(?!\d)", lambda found: found[1].rstrip("."), words)
-
-
-def _exact(values: Sequence[float]) -> list[str]:
-    """With as many digits as tell neighbours apart."""
-    step = min((abs(b - a) for a, b in pairwise(values)), default=1.0)
-    digits = max(0, math.ceil(-math.log10(step) - 1e-9)) if step else 0
-    return [f"{value:,.{digits}f}".replace("-", MINUS) for value in values]
-
-
-def size_ticks(low: float, high: float, most: int = 4) -> list[float]:
-    """Round values of a range of bytes, as KiB and MiB count."""
-    unit = 1024.0 ** max(0, int(math.log(max(high, 1.0), 1024)))
-    return [one * unit for one in ticks(low / unit, high / unit, most)]
-
-
-def _svg(width: int, height: float, title: str, words: str, *children: Child) -> Html:
+def svg(width: int, height: float, title: str, words: str, *children: Child) -> Html:
     return el(
         "svg",
         el("title", title),
@@ -92,154 +56,79 @@ def _svg(width: int, height: float, title: str, words: str, *children: Child) ->
     )
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    span = (high - low) or 1.0
-    return lambda value: round(start + (min(max(value, low), high) - low) / span * (end - start), 1)
-
-
-def _text(x: float, y: float, words: str, class_: str = "", anchor: str = "start") -> Html:
+def words_at(x: float, y: float, words: str, class_: str = "", anchor: str = "start") -> Html:
     return el("text", words, x=f"{x:g}", y=f"{y:g}", class_=class_ or None, text_anchor=anchor)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
+def stroke(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
     return el("line", x1=f"{x1:g}", y1=f"{y1:g}", x2=f"{x2:g}", y2=f"{y2:g}", class_=class_)
 
 
-def _axis(
-    place: Callable[[float], float], values: Sequence[float], y: float, words: Words, top: float
-) -> list[Html]:
-    """Ticks below a plot; the outermost words stay inside of it."""
-    found = []
-    said = [_trimmed(words(value)) for value in values]
-    if len(set(said)) < len(said) or words is number:
-        said = _exact(values)
-    for at, value in enumerate(values):
+def axis(place: Scale, y: float, words: Words, top: float, most: int = 5) -> list[Html]:
+    """Marks below a plot; the outermost words stay inside of it."""
+    values = place.ticks(most)
+    made = []
+    for value, said in zip(values, told(values, words, place.logarithmic), strict=True):
         x = place(value)
-        anchor = "start" if x < 25 and at == 0 else "end" if x > WIDTH - 30 < WIDTH else "middle"
-        found += [
-            _line(x, top, x, y, "grid"),
-            _text(x, y + 14, said[at], "tick", anchor),
-        ]
-    return found
+        anchor = "start" if x < 25 else "end" if x > WIDTH - 30 else "middle"
+        made += [stroke(x, top, x, y, "grid"), words_at(x, y + 14, said, "tick", anchor)]
+    return made
 
 
 def intervals(
-    title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), words: Words = number
+    title: str,
+    lines: Sequence[Line],
+    marks: Sequence[Mark] = (),
+    words: Words = number,
+    ratios: bool = False,
 ) -> Html:
-    """Dots with whiskers, one below the other on one scale."""
+    """Dots with whiskers, one below the other on one scale; that of ratios may be logarithmic."""
     values = [float(line.found[key]) for line in lines for key in ("value", "low", "high")]
     values = [value for value in (*values, *(mark.value for mark in marks)) if math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=1.0)
     pad = (high - low) * 0.08 or abs(high) * 0.01 or 1.0
-    place = _scale(low - pad, high + pad, MARGIN, WIDTH - MARGIN)
+    place = Scale(low - pad, high + pad, MARGIN, WIDTH - MARGIN)
+    if ratios and low > 0 and high / low > LOGARITHMIC:
+        place = Scale(low / 1.3, high * 1.3, MARGIN, WIDTH - MARGIN, logarithmic=True)
     top = 16 * len({mark.words for mark in marks}) + 2
     bottom = top + 36 * len(lines)
-    made: list[Html] = _axis(place, ticks(low - pad, high + pad), bottom, words, top)
+    made: list[Html] = axis(place, bottom, words, top)
     for at, mark in enumerate(marks):
         x = place(mark.value)
         anchor = "end" if x > WIDTH / 2 else "start"
-        made.append(_line(x, 4 + 16 * at, x, bottom, f"mark {mark.kind}"))
-        made.append(_text(x + (-5 if anchor == "end" else 5), 13 + 16 * at, mark.words,
+        made.append(stroke(x, 4 + 16 * at, x, bottom, f"mark {mark.kind}"))
+        made.append(words_at(x + (-5 if anchor == "end" else 5), 13 + 16 * at, mark.words,
                           f"marked {mark.kind}", anchor))  # fmt: skip
     for at, line in enumerate(lines):
         y = top + 36 * at + 25
         x1, x, x2 = (place(float(line.found[key])) for key in ("low", "value", "high"))
         made += [
-            _text(MARGIN, y - 11, line.label, "label"),
-            _text(WIDTH - MARGIN, y - 11, line.words, "value", "end"),
-            _line(x1, y, x2, y, f"whisker {line.kind}"),
-            _line(x1, y - 4, x1, y + 4, f"whisker {line.kind}"),
-            _line(x2, y - 4, x2, y + 4, f"whisker {line.kind}"),
+            words_at(MARGIN, y - 11, line.label, "label"),
+            words_at(WIDTH - MARGIN, y - 11, line.words, "value", "end"),
+            stroke(x1, y, x2, y, f"whisker {line.kind}"),
+            stroke(x1, y - 4, x1, y + 4, f"whisker {line.kind}"),
+            stroke(x2, y - 4, x2, y + 4, f"whisker {line.kind}"),
             el("circle", cx=x, cy=y, r=4.5, class_=f"dot {line.kind}"),
         ]
-    told = "; ".join(f"{line.label}: {line.words}" for line in lines)
-    told += "".join(f"; {mark.words}" for mark in marks)
-    return _svg(WIDTH, bottom + 20, title, told, made)
-
-
-def _bounds(series: Sequence[Series]) -> tuple[float, float]:
-    """From the fastest to the 99th percentile and a little: a few late ones squeeze the rest."""
-    low = min(min(one.values) for one in series)
-    high = max(sorted(one.values)[int(0.99 * (len(one.values) - 1))] for one in series)
-    pad = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
-    return max(0.0, low - pad), high + pad
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
-
-
-def histogram(title: str, series: Sequence[Series], words: Words = number) -> Html:
-    """How often each value came, of both sides over each other."""
-    low, high = _bounds(series)
-    bins = max(8, min(48, int(math.sqrt(max(len(one.values) for one in series)) * 1.5)))
-    place, top, bottom = _scale(low, high, MARGIN, WIDTH - MARGIN), 36, 150
-    made: list[Html] = _axis(place, ticks(low, high, 4), bottom, words, top)
-    width = (WIDTH - 2 * MARGIN) / bins
-    late = 0
-    for one in series:
-        counts = [0] * bins
-        for value in one.values:
-            at = int((value - low) / (high - low) * bins)
-            late += at >= bins
-            counts[min(max(at, 0), bins - 1)] += at < bins
-        most = max(counts) or 1
-        path, x = f"M{MARGIN},{bottom}", float(MARGIN)
-        for count in counts:
-            path += f"V{bottom - count / most * (bottom - top):.1f}H{x + width:.1f}"
-            x += width
-        made.append(el("path", d=f"{path}V{bottom}Z", class_=f"area {one.kind}"))
-    for at, one in enumerate(series):
-        middle = _median(one.values)
-        x = place(middle)
-        anchor = "end" if x > WIDTH / 2 else "start"
-        made += [
-            _line(x, 4 + 15 * at, x, bottom, f"mark {one.kind}"),
-            _text(x + (-5 if anchor == "end" else 5), 13 + 15 * at,
-                  f"{one.label}: median {words(middle)}", f"marked {one.kind}", anchor),
-        ]  # fmt: skip
-    told = "; ".join(
-        f"{one.label}: {len(one.values)} runs, median {words(_median(one.values))}"
-        for one in series
-    )
-    told += f"; {late} slower runs lie outside of the plot" if late else ""
-    return _svg(WIDTH, bottom + 20, title, told, made)
-
-
-def ecdf(title: str, series: Sequence[Series], words: Words = number) -> Html:
-    """Which share of the runs was done by then."""
-    low, high = _bounds(series)
-    place, rise = _scale(low, high, 40, WIDTH - MARGIN), _scale(0, 1, 150, 12)
-    made: list[Html] = _axis(place, ticks(low, high, 4), 150, words, 12)
-    for share in (0.5, 0.9, 0.99):
-        y = rise(share)
-        made += [_line(40, y, WIDTH - MARGIN, y, "grid"),
-                 _text(36, y + 4, f"{share:.0%}", "tick", "end")]  # fmt: skip
-    for one in series:
-        values = sorted(one.values)
-        every = max(1, len(values) // 200)
-        path = f"M{place(values[0])},{rise(0)}"
-        for at in range(0, len(values), every):
-            path += f"H{place(values[at])}V{rise((at + 1) / len(values))}"
-        made.append(el("path", d=f"{path}H{place(high)}", class_=f"curve {one.kind}"))
-    told = "; ".join(f"{one.label}: half done by {words(_median(one.values))}" for one in series)
-    return _svg(WIDTH, 170, title, told, made)
+    described = "; ".join(f"{line.label}: {line.words}" for line in lines)
+    described += "".join(f"; {mark.words}" for mark in marks)
+    return svg(WIDTH, bottom + 20, title, described, made)
 
 
 def memory(title: str, series: Sequence[Series], words: Words, described: str) -> Html:
     """Bytes at each operator from the first to the last; of many the largest of neighbours."""
     top, bottom, left = 22, 170, 64
     high = max((max(one.values, default=0.0) for one in series), default=0.0) or 1.0
-    rise = _scale(0, high, bottom, top)
+    rise = Scale(0, high, bottom, top)
     made: list[Html] = []
     for value in size_ticks(0, high):
         y = rise(value)
-        made += [_line(left, y, WIDE - MARGIN, y, "grid"),
-                 _text(left - 6, y + 4, _trimmed(words(value)), "tick", "end")]  # fmt: skip
+        made += [stroke(left, y, WIDE - MARGIN, y, "grid"),
+                 words_at(left - 6, y + 4, trimmed(words(value)), "tick", "end")]  # fmt: skip
     for one in series:
         count = len(one.values)
         columns = min(count, CELLS) or 1
-        across = _scale(0, columns, left, WIDE - MARGIN)
+        across = Scale(0, columns, left, WIDE - MARGIN)
         path = f"M{left},{bottom}"
         for at in range(columns):
             part = one.values[at * count // columns : max(1, (at + 1) * count // columns)]
@@ -249,12 +138,12 @@ def memory(title: str, series: Sequence[Series], words: Words, described: str) -
     for at, one in enumerate(series):
         made += _legend(left + 4 + 150 * at, 12, one)
     made += _ends(left, bottom, max(len(one.values) for one in series))
-    return _svg(WIDE, bottom + 22, title, described, made)
+    return svg(WIDE, bottom + 22, title, described, made)
 
 
 def _legend(x: float, y: float, one: Series) -> list[Html]:
     return [el("rect", x=x, y=y - 9, width=10, height=10, class_=f"area {one.kind}"),
-            _text(x + 15, y, one.label, "label")]  # fmt: skip
+            words_at(x + 15, y, one.label, "label")]  # fmt: skip
 
 
 def scatter(
@@ -266,29 +155,30 @@ def scatter(
     known += [mark.value for mark in marks]
     low, high = min(known, default=0.0), max(known, default=1.0)
     pad = (high - low) * 0.06 or 1.0
-    rise = _scale(low - pad, high + pad, bottom, top)
-    across = _scale(0, max(1, len(values)), left + 6, WIDE - MARGIN)
+    rise = Scale(low - pad, high + pad, bottom, top)
+    across = Scale(0, max(1, len(values)), left + 6, WIDE - MARGIN)
     made: list[Html] = []
     for value in ticks(low - pad, high + pad, 5):
-        made += [_line(left, rise(value), WIDE - MARGIN, rise(value), "grid"),
-                 _text(left - 6, rise(value) + 4, words(value), "tick", "end")]  # fmt: skip
+        made += [stroke(left, rise(value), WIDE - MARGIN, rise(value), "grid"),
+                 words_at(left - 6, rise(value) + 4, words(value), "tick", "end")]  # fmt: skip
     for mark in marks:
         y = rise(mark.value)
-        made += [_line(left, y, WIDE - MARGIN, y, f"mark {mark.kind}"),
-                 _text(WIDE - MARGIN, y - 5, mark.words, f"marked {mark.kind}", "end")]  # fmt: skip
+        right, kind = WIDE - MARGIN, mark.kind
+        made += [stroke(left, y, right, y, f"mark {kind}"),
+                 words_at(right, y - 5, mark.words, f"marked {kind}", "end")]  # fmt: skip
     made += [
         el("circle", cx=across(at + 0.5), cy=rise(value), r=3, class_="dot mine")
         for at, value in enumerate(values)
         if value is not None and math.isfinite(value)
     ]
     made += _ends(left, bottom, len(values))
-    return _svg(WIDE, bottom + 22, title, described, made)
+    return svg(WIDE, bottom + 22, title, described, made)
 
 
 def _ends(left: float, bottom: float, count: int) -> list[Html]:
     return [
-        _text(left, bottom + 15, "first operator", "tick"),
-        _text(WIDE - MARGIN, bottom + 15, f"last of {count:,}", "tick", "end"),
+        words_at(left, bottom + 15, "first operator", "tick"),
+        words_at(WIDE - MARGIN, bottom + 15, f"last of {count:,}", "tick", "end"),
     ]
 
 

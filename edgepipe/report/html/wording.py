@@ -76,6 +76,8 @@ def interval(found: Mapping[str, Any] | None, unit: str, sign: bool = False) -> 
     """The figure and its bounds: 0.32 points (0.11 to 0.53)."""
     if not found:
         return NOTHING
+    if not found.get("level", True):
+        return with_unit(found["value"], unit, sign)
     say = signed if sign else number
     low, high = say(found["low"], 3), say(found["high"], 3)
     return f"{with_unit(found['value'], unit, sign)} ({low} to {high})"
