@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from small_bundles import COUNT, Converted, converted, python_of, result_of, rows, run, verdicts
 
 import edgepipe
-from edgepipe.bundling import sealing
+from edgepipe.bundling import limits, sealing
 from edgepipe.errors import ModelNotFound, OptionError, PathError, UnknownName
 
 pytestmark = pytest.mark.toolchain("edge")
@@ -191,12 +191,23 @@ def test_changed_model_folder_is_refused(subject: Converted, tmp_path: Path) -> 
         Converted(copy, subject.data).bundle(tmp_path / "x.edgebundle")
 
 
+def test_limits_are_read_as_validate_reads_them() -> None:
+    found = limits.read(["max-drop=0.5 points", "min-top1=99", "min-agreement=0.9", "max-p99=1 s",
+                         "max-memory=64 MiB", "max-steps=3", "min-host-sqnr=20 dB"])  # fmt: skip
+    assert {one["name"]: one["value"] for one in found} == {
+        "max-drop": 0.5, "min-top1": 0.99, "min-agreement": 0.9, "max-p99": 1000.0,
+        "max-memory": 64 << 20, "max-steps": 3.0, "min-host-sqnr": 20.0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("settings", "kind", "words"),
     [
         ({"gates": ["max-drp=1"]}, UnknownName, "max-drp"),
         ({"gates": ["max-drop"]}, OptionError, "NAME=VALUE"),
-        ({"gates": {"min-top1": "150"}}, OptionError, "0 to 1"),
+        ({"gates": {"min-top1": "150"}}, OptionError, "0 to 100"),
+        ({"gates": {"max-size": "1M"}}, UnknownName, "that a board can judge"),
+        ({"gates": {"max-steps": "-1"}}, OptionError, "whole number of steps"),
         ({"gates": {"max-latency": "nan"}}, OptionError, "nan"),
         ({"samples": 0}, OptionError, "from 1 on"),
         ({"encrypt": True}, OptionError, "needs a key"),

@@ -1,4 +1,4 @@
-"""The limits that a board is held to, as numbers in the runner's units."""
+"""The limits that a board is held to: validate's, as numbers in the runner's units."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepipe.errors import OptionError, UnknownName
-from edgepipe.gates import Gates
+from edgepipe.validation import limits
+from edgepipe.validation.limits import Limit
 
 UNITS = {
     "max-drop": "points",
@@ -19,59 +20,46 @@ UNITS = {
     "max-p99": "ms",
     "max-memory": "bytes",
 }
-"""What the runner can measure, and in what."""
+"""What the runner can judge, and in what."""
+OF_THE_HOST = {"min-host-sqnr": "min-sqnr", "max-steps": ""}
+"""Those about the board beside the host, which validate knows nothing of; read as another one."""
 QUANTIZED_DB, FLOAT_DB = 10.0, 40.0
 """Of the board against the host: kernels differ by some steps, and a broken delegate by all."""
-WORDS = {
-    "points": ("points", "point", "%", "pp"),
-    "dB": ("db",),
-    "ms": ("ms",),
-    "steps": ("steps",),
-}
 
 
 def read(said: Sequence[str] | Mapping[str, Any]) -> list[dict[str, Any]]:
     """`NAME=VALUE`, as validate takes them, or a table as in edgepipe.toml."""
-    pairs = list(said.items()) if isinstance(said, Mapping) else [_pair(text) for text in said]
-    found = {}
-    for name, text in pairs:
-        name = name.replace("_", "-")
-        if name not in UNITS:
-            raise UnknownName.of("limit of a board", name, UNITS)
-        found[name] = {
-            "name": name,
-            "value": _number(name, str(text).strip()),
-            "unit": UNITS[name],
-            "said": str(text),
-        }
-    return [found[name] for name in sorted(found)]
+    table = dict(said) if isinstance(said, Mapping) else limits.pairs(said)
+    found = [_read(name, value) for name, value in table.items()]
+    return sorted(found, key=lambda item: str(item["name"]))
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise OptionError(
-            f"--gate takes NAME=VALUE, received {text!r}", hint="for instance max-drop=0.5."
-        )
-    return name.strip(), value
+def _read(name: str, value: Any) -> dict[str, Any]:
+    if name in OF_THE_HOST:
+        return _row(name, _of_the_host(name, value), str(value))
+    (limit,) = limits.read({name: value})
+    known = "max-drop" if limit.about == "max-drop" and limit.metric == "top1" else name
+    if known not in UNITS:
+        raise UnknownName.of("limit that a board can judge", name, UNITS)
+    return _row(known, _in_units(known, limit), limit.text)
 
 
-def _number(name: str, text: str) -> float:
-    unit = UNITS[name]
-    if unit == "bytes":
-        return float(Gates.read_size(name, text) or 0)
-    plain = text
-    for word in WORDS.get(unit, ()):
-        plain = plain.lower().removesuffix(word).strip()
-    share = unit == "share" and plain.endswith("%")
+def _in_units(name: str, limit: Limit) -> float:
+    return limit.value / 100 if UNITS[name] == "share" else limit.value
+
+
+def _of_the_host(name: str, value: Any) -> float:
+    if OF_THE_HOST[name]:
+        (limit,) = limits.read({OF_THE_HOST[name]: value})
+        return limit.value
     try:
-        value = float(plain.removesuffix("%"))
-    except ValueError as error:
-        raise OptionError(f"--gate {name} takes a number of {unit}, received {text!r}") from error
-    # A share of 71 can only be meant in percent, as edgepipe.toml has it.
-    value = value / 100 if share or (unit == "share" and 1 < value <= 100) else value
-    if value < 0 or (unit == "share" and value > 1) or value != value:
-        raise OptionError(
-            f"--gate {name} takes {'0 to 1' if unit == 'share' else '0 or more'}, received {text!r}"
-        )
-    return value
+        number = int(str(value).removesuffix("steps"))
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise OptionError(f"{name} takes a whole number of steps from 0 on, received {value!r}")
+    return float(number)
+
+
+def _row(name: str, value: float, said: str) -> dict[str, Any]:
+    return {"name": name, "value": value, "unit": UNITS[name], "said": said}
