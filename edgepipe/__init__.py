@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edgepipe.api import Inspection, Result, convert, inspect, routes, survey
     from edgepipe.bundling.bundle import Bundle, bundle
     from edgepipe.chip_preflight import preflight
+    from edgepipe.devices.calls import compare, run_on_devices
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
     from edgepipe.several_targets import TargetResults, convert_targets
@@ -37,6 +38,7 @@ __all__ = [
     "bench",
     "bundle",
     "calibrate_host",
+    "compare",
     "compile",
     "convert",
     "convert_targets",
@@ -48,6 +50,7 @@ __all__ = [
     "openvino_profile",
     "preflight",
     "routes",
+    "run_on_devices",
     "survey",
     "validate",
 ]
@@ -68,6 +71,8 @@ _HOMES = {
     "openvino_devices": "edgepipe.targets.openvino.devices:devices",
     "openvino_profile": "edgepipe.targets.openvino.profiling:profile",
     "preflight": "edgepipe.chip_preflight",
+    "compare": "edgepipe.devices.calls",
+    "run_on_devices": "edgepipe.devices.calls",
     "compile": "edgepipe.targets.edgetpu.compile_run",
     "survey": "edgepipe.api",
     "diagnose": "edgepipe.diagnosis",

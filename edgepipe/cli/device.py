@@ -1,4 +1,4 @@
-"""`edgepipe device`: boards by name: add, list, doctor and remove them."""
+"""`edgepipe device`: boards by name: add, list, doctor, remove, and running models on them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgepipe.cli.device_run import run
 
 if TYPE_CHECKING:
     from edgepipe.devices.examination import Finding
@@ -20,6 +22,9 @@ def device() -> None:
 
     `host` is always there: this machine, with the toolchain edge.
     """
+
+
+device.add_command(run)
 
 
 @device.command()

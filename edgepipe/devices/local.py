@@ -39,7 +39,7 @@ class LocalBoard(Board):
             emulated_machine.make(machine)
             return emulated_machine.command(machine, device.cpu)
         clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        if device.name == HOST and not device.python:
+        if device.name.partition(":")[0] == HOST and not device.python:
             from edgepipe import toolchain
 
             return [str(toolchain.find("edge").python)], clean
@@ -93,6 +93,7 @@ class LocalBoard(Board):
             results = {}
             for name in job.results:
                 if (folder / name).is_file():
+                    (into / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(folder / name, into / name)
                     results[name] = into / name
         return Done(code, said, results)

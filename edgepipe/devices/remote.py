@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import functools
 import json
 import os
 import shlex
@@ -12,13 +13,15 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-from edgepipe.devices import board_guard
+from edgepipe.devices import board_guard, feeding
 from edgepipe.devices.board import ASK_SECONDS, TAIL, Board, Done, Job, Tell
 from edgepipe.devices.inventory import Device
+from edgepipe.devices.pieces import Piece, cut
 from edgepipe.errors import DeviceUnreachable, EdgepipeError, StageFailed, ToolMissing
 
 GUARD = "board_guard.py"
@@ -68,15 +71,16 @@ class RemoteBoard(Board):
         self,
         script: str,
         seconds: float = ASK_SECONDS,
-        given: IO[bytes] | None = None,
+        given: AbstractContextManager[int] | None = None,
         taken: Callable[[bytes], None] | None = None,
     ) -> Said:
         """Run a script there. A failure of the connection raises, one of the script is told."""
         # To a file: ssh's master connection stays behind and would keep a pipe open.
-        with tempfile.TemporaryFile() as errors:
+        nothing = contextlib.nullcontext(subprocess.DEVNULL)
+        with tempfile.TemporaryFile() as errors, given or nothing as stdin:
             process = subprocess.Popen(
                 self.command(script),
-                stdin=given or subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
@@ -153,45 +157,47 @@ class RemoteBoard(Board):
             self.folder = shlex.quote(said.strip().splitlines()[-1])
         return self.folder
 
-    def put(self, files: Sequence[Path], tell: Tell) -> dict[Path, str]:
-        """Their digests; what the board has already is not sent, what came halfway is gone on."""
-        digests = {file: _digest(file) for file in files}
+    def put(self, pieces: Sequence[Piece], tell: Tell) -> None:
+        """What the board has already is not sent, and what came halfway is gone on with."""
         root = self.root()
-        names = " ".join(f"{root}/files/{digest}" for digest in digests.values())
+        unique = {piece.sha256: piece for piece in pieces}
+        names = " ".join(f"{root}/files/{digest}" for digest in unique)
         sizes = self.steady(lambda: self._size(names))
-        for (file, digest), size in zip(digests.items(), sizes, strict=True):
-            if size != file.stat().st_size:
-                self.steady(lambda file=file, digest=digest: self._send(file, digest, tell))  # type: ignore[misc]
-        return digests
+        lacking = [
+            piece for piece, size in zip(unique.values(), sizes, strict=True) if size != piece.size
+        ]
+        if lacking:
+            tell(f"sending {sum(piece.size for piece in lacking) / 1e6:.1f} MB")
+        for piece in lacking:
+            self.steady(functools.partial(self._send, piece))
 
-    def _send(self, file: Path, digest: str, tell: Tell) -> None:
-        there = f"{self.root()}/files/{digest}"
-        size = file.stat().st_size
+    def _send(self, piece: Piece) -> None:
+        there = f"{self.root()}/files/{piece.sha256}"
         had = self._size(f"{there} {there}.part")
-        if had[0] == size:
+        if had[0] == piece.size:
             return
-        start = had[1] if 0 <= had[1] <= size else 0
-        tell(f"sending {file.name}: {(size - start) / 1e6:.1f} MB")
-        with file.open("rb") as given:
-            given.seek(start)
-            into = ">>" if start else ">"
-            said = self.shell(
-                f"cat {into} {there}.part", ASK_SECONDS + (size - start) / SLOWEST, given
-            )
+        start = had[1] if 0 <= had[1] <= piece.size else 0
+        left = piece.size - start
+        into = ">>" if start else ">"
+        said = self.shell(
+            f"cat {into} {there}.part",
+            ASK_SECONDS + left / SLOWEST,
+            given=feeding.of_file(piece.file, piece.start + start, left),
+        )
         self.sent += max(0, self._size(f"{there}.part")[0] - start)
         if said.code:
             raise StageFailed(
-                f"{file.name} can't be written on {self.device.name}:"
+                f"{piece.file.name} can't be written on {self.device.name}:"
                 f" {said.errors.strip()[-TAIL:]}",
                 hint=f"is there room? `edgepipe device doctor {self.device.name}` says.",
             )
         checked = self.shell(
-            f'test "$(sha256sum < {there}.part | cut -c 1-64)" = {digest}'
+            f'test "$(sha256sum < {there}.part | cut -c 1-64)" = {piece.sha256}'
             f" && mv {there}.part {there}"
         )
         if checked.code:
             self.shell(f"rm -f {there}.part")
-            raise Lost(f"{file.name} came over damaged")
+            raise Lost(f"{piece.file.name} came over damaged")
 
     def _size(self, names: str) -> list[int]:
         said = self.shell(
@@ -205,11 +211,11 @@ class RemoteBoard(Board):
         self._warn = tell
         guard = Path(board_guard.__file__)
         files = {**job.files, GUARD: guard}
-        digests = self.put(list(dict.fromkeys(files.values())), tell)
+        pieces = {name: cut(file) for name, file in files.items()}
+        wanted = [piece for each in pieces.values() for piece in each]
+        self.put(wanted, tell)
         folder = f"{self.root()}/run-{os.urandom(6).hex()}"
-        links = " && ".join(
-            f"ln -s ../files/{digests[file]} {shlex.quote(name)}" for name, file in files.items()
-        )
+        links = " && ".join(_assemble(name, parts) for name, parts in pieces.items())
         try:
             self.checked(f"umask 077; mkdir -p {folder} && cd {folder} && rm -f * && {links}")
             if job.secrets:
@@ -223,19 +229,13 @@ class RemoteBoard(Board):
                 if self._fetch(f"{folder}/{shlex.quote(name)}", into / name, tell):
                     results[name] = into / name
         finally:
-            self._end(folder, digests.values())
+            self._end(folder, [piece.sha256 for piece in wanted])
         return Done(int(code), said, results, self.sent, self.reconnects)
 
     def _give_secrets(self, folder: str, secrets: Mapping[str, str]) -> None:
-        with tempfile.TemporaryFile() as given:
-            given.write(json.dumps(dict(secrets)).encode())
-
-            def write() -> Said:
-                given.seek(0)
-                script = f"umask 077; cat > {folder}/{board_guard.SECRETS}"
-                return self.shell(script, given=given)
-
-            self.steady(write)
+        content = json.dumps(dict(secrets)).encode()
+        script = f"umask 077; cat > {folder}/{board_guard.SECRETS}"
+        self.steady(lambda: self.shell(script, given=feeding.of_bytes(content)))
 
     def _follow(self, folder: str, seconds: float, on_line: Tell) -> str:
         seen = bytearray()
@@ -321,9 +321,9 @@ def _drain(
     return b"".join(pieces)
 
 
-def _digest(file: Path) -> str:
-    found = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 18):
-            found.update(block)
-    return found.hexdigest()
+def _assemble(name: str, pieces: Sequence[Piece]) -> str:
+    """The shell's words that make a job's file of its pieces."""
+    parts = [f"../files/{piece.sha256}" for piece in pieces]
+    if len(parts) == 1:
+        return f"ln -s {parts[0]} {shlex.quote(name)}"
+    return f"cat {' '.join(parts)} > {shlex.quote(name)}"
