@@ -68,9 +68,9 @@ def validation(verdict: Verdict = Verdict.PASSED) -> Validation:
     scaled = [image[..., 0] / max(float(image.max()), 1e-9) * 255 for image in images[:6]]
     floats = tuple(tuple(map(int, row)) for row in before)
     words = {
-        Verdict.PASSED: "top-1 drops by 0.28 points (0.0 to 0.83), the limit is 1 point.",
-        Verdict.FAILED: "top-1 drops by 1.9 points (1.2 to 2.7), the limit is 1 point.",
-        Verdict.UNDECIDED: "top-1 drops by 0.9 points (0.1 to 1.7), the limit is 1 point: not "
+        Verdict.PASSED: "top1 drops by 0.28 points (0.0 to 0.83), the limit is 1 point.",
+        Verdict.FAILED: "top1 drops by 1.9 points (1.2 to 2.7), the limit is 1 point.",
+        Verdict.UNDECIDED: "top1 drops by 0.9 points (0.1 to 1.7), the limit is 1 point: not "
         "enough samples to tell, 840 more are needed.",
     }
     drop = {Verdict.PASSED: (-0.28, -0.83, 0.0), Verdict.FAILED: (-1.9, -2.7, -1.2),

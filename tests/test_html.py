@@ -103,7 +103,7 @@ def test_verdict_comes_first_with_each_gate_in_a_sentence(verdict: Verdict, word
     assert words in said
     assert said.index(words) < said.index("Latency and energy")
     for gate in document.gates:
-        assert gate.words in said
+        assert gate.words.removeprefix(f"{gate.name}: ") in said
 
 
 def test_a_failed_conversion_tells_the_story_of_every_route() -> None:
@@ -122,6 +122,27 @@ def test_a_failed_conversion_tells_the_story_of_every_route() -> None:
     for words in ("Not converted", "every route failed", "look", "it crashed", "more memory",
                   "<oom>", "no torch here", "clean.log"):  # fmt: skip
         assert words in said
+
+
+def test_commands_of_conversion_and_validation_are_both_there(tmp_path: Path) -> None:
+    found = {**validation().to_json(), "command": ["/x/edgepipe", "validate", "out dir"]}
+    document = {"routes": [], "outputs": [], "validation": found,
+                "command": ["/x/edgepipe", "convert", "net.h5"]}  # fmt: skip
+    said = Outline(rendered(document)).text
+    assert "edgepipe convert net.h5" in said and "edgepipe validate 'out dir'" in said
+    alike = {**document, "command": found["command"]}
+    assert Outline(rendered(alike)).text.count("edgepipe validate 'out dir'") == 1
+
+
+def test_limits_stand_at_the_metric_that_they_are_for() -> None:
+    document = validation().to_json()
+    gate = {"name": "min-agreement", "limit": "99", "seen": "99.7 %", "verdict": "passed",
+            "words": "min-agreement: agreement is 99.7 %, at least 99 % is asked for"}  # fmt: skip
+    document["gates"] = [*document["gates"], gate]
+    drawn = re.findall(r"<svg.*?</svg>", rendered(document))
+    limits = {re.sub(r".*<title>(.*?)</title>.*", r"\1", one): "limit" in one for one in drawn}
+    assert limits["top1 of digit, difference"] and limits["agreement of digit, both sides"]
+    assert not limits["top1 of digit, both sides"]
 
 
 def test_words_of_others_are_escaped_everywhere() -> None:

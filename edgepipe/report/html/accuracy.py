@@ -38,10 +38,11 @@ def _score(view: View, score: Data) -> Html:
     sides = [_line(one, score[key], unit, kind) for one, key, kind in
              (("float model", "baseline", "float"), ("deployed model", "candidate", "mine"))
              if score.get(key)]  # fmt: skip
-    figures = [el("figure", plots.intervals(f"{title}, both sides", sides))]
+    limits = _limits(view, score, difference=False)
+    figures = [el("figure", plots.intervals(f"{title}, both sides", sides, limits))]
     if score.get("difference"):
         line = _line("difference, paired", score["difference"], unit, "difference", sign=True)
-        marks = [Mark(0.0, "no difference", "equal"), *_limits(view, score)]
+        marks = [Mark(0.0, "no difference", "equal"), *_limits(view, score, difference=True)]
         figures.append(el("figure", plots.intervals(f"{title}, difference", [line], marks)))
     better = "higher is better" if score.get("higher_is_better", True) else "lower is better"
     told = [f"{wording.plural(score['samples'], 'sample')}, {better}"]
@@ -61,15 +62,22 @@ def _line(label: str, found: Data, unit: str, kind: str, sign: bool = False) -> 
     return Line(label, found, wording.interval(found, unit, sign), kind)
 
 
-def _limits(view: View, score: Data) -> list[Mark]:
-    """How much it may lose, where a gate says so in a number."""
+def _limits(view: View, score: Data, difference: bool) -> list[Mark]:
+    """What a gate asks of this very metric, where it says so in a number."""
     found = []
     for gate in view.part("gates") or ():
         number = NUMBER.search(gate["limit"])
-        if gate["name"] == "max-drop" and number:
-            loss = abs(float(number.group()))
-            place = -loss if score.get("higher_is_better", True) else loss
-            found.append(Mark(place, f"limit {gate['limit']}", "limit"))
+        if not number or score["metric"] not in gate["words"]:
+            continue
+        limit, words = float(number.group()), f"limit {gate['limit']}"
+        if difference and gate["name"] == "max-drop":
+            loss = -abs(limit) if score.get("higher_is_better", True) else abs(limit)
+            found.append(Mark(loss, words))
+        elif not difference and gate["name"] in (
+            f"min-{score['metric']}",
+            f"max-{score['metric']}",
+        ):
+            found.append(Mark(limit, words))
     return found[:1]
 
 

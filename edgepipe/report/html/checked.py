@@ -13,7 +13,7 @@ from edgepipe.report.html import frame, plots, wording
 from edgepipe.report.html.markup import Child, Html, el
 from edgepipe.report.html.plots import Line, Mark
 from edgepipe.report.html.tables import Cell, Column, barred, sortable
-from edgepipe.report.html.verdict import ORDER, SIGNS
+from edgepipe.report.html.verdict import ORDER, SIGNS, sentence
 from edgepipe.report.markdown import summary
 from edgepipe.report.outcome import Outcome
 
@@ -101,7 +101,10 @@ def _row(outcome: Outcome, largest: int, page: Path) -> Row:
 def _figure(found: dict[str, Any] | None, unit: str, name: str = "", sign: bool = False) -> Cell:
     if not found:
         return Cell(wording.NOTHING)
-    return Cell(f"{name}{wording.interval(found, unit, sign)}", found["value"])
+    value = wording.with_unit(found["value"], unit, sign)
+    whole = wording.interval(found, unit, sign)
+    below = whole.removeprefix(value).strip(" ()")
+    return Cell([f"{name}{value}", el("small", below) if below else None], found["value"])
 
 
 def _link(outcome: Outcome, page: Path) -> Html:
@@ -144,7 +147,7 @@ def _gates(gates: Sequence[tuple[Outcome, Any]]) -> list[Html]:
             el("span", gate["verdict"], class_=f"word {gate['verdict']}"),
             gate["limit"],
             gate["seen"],
-            gate["words"],
+            sentence(gate),
         ]
         for outcome, gate in ordered
     ]

@@ -46,13 +46,14 @@ def _placed(view: View) -> list[Html]:
         return [*parts, el("p", words)]
     device = str(found["device"]).lower()
     kinds = ["mine" if str(one.get("device", "")).lower() == device else "cpu" for one in rows]
+    longest = max((one.get("seconds") or 0.0 for one in rows), default=0.0)
     table: list[Row] = [
         [
             el("code", one.get("name", "")),
             one.get("op", ""),
             Cell(str(at), at),
             str(one.get("device", "")),
-            Cell(wording.seconds(one.get("seconds")), one.get("seconds")),
+            _time(one.get("seconds"), longest),
         ]
         for at, one in enumerate(rows)
     ]
@@ -60,6 +61,12 @@ def _placed(view: View) -> list[Html]:
                Column("Time", True)]  # fmt: skip
     return [*parts, _strip(kinds, words, str(found["device"]), "elsewhere"),
             sortable("Operators as they ran", columns, table)]  # fmt: skip
+
+
+def _time(seconds: float | None, longest: float) -> Cell:
+    if not seconds or not longest:
+        return Cell(wording.seconds(seconds), seconds)
+    return Cell(barred(seconds / longest, wording.seconds(seconds)), seconds)
 
 
 def _edgetpu(facts: Data) -> list[Html]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepipe.report.html import wording
@@ -21,7 +21,7 @@ NAMED = (
 
 def section(view: View) -> list[Html] | None:
     report = view.report
-    parts = _command(report)
+    parts = _commands(view)
     parts += [el("p", text, class_="warning") for text in report.get("warnings", ())]
     parts += [el("p", text) for text in view.part("notes") or ()]
     facts = [*_source(view), *_data(view), *_machine(report)]
@@ -38,21 +38,22 @@ def section(view: View) -> list[Html] | None:
     return parts or None
 
 
-def _command(report: Data) -> list[Html]:
-    words = report.get("command") or ()
-    if not words:
-        return []
-    first = str(words[0]).replace("\\", "/").rsplit("/", 1)[-1]
-    line = shlex.join([first, *map(str, words[1:])])
-    return [
-        el(
-            "div",
-            el("pre", el("code", line), tabindex=0),
-            el("button", "Copy the command", type="button", class_="copy", hidden=True),
-            el("span", role="status", class_="muted"),
-            class_="command",
-        )
-    ]
+def _commands(view: View) -> list[Html]:
+    """Of the conversion, and of a validation that another command made."""
+    every = [view.report.get("command") or (), view.part("command") or ()]
+    return [_command(words) for words in {tuple(map(str, one)): one for one in every} if words]
+
+
+def _command(words: Sequence[str]) -> Html:
+    first = words[0].replace("\\", "/").rsplit("/", 1)[-1]
+    line = shlex.join([first, *words[1:]])
+    return el(
+        "div",
+        el("pre", el("code", line), tabindex=0),
+        el("button", "Copy the command", type="button", class_="copy", hidden=True),
+        el("span", role="status", class_="muted"),
+        class_="command",
+    )
 
 
 def _source(view: View) -> list[tuple[str, Child]]:

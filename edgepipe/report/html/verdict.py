@@ -49,9 +49,9 @@ def _judged(validation: Data) -> Words:
     if not gates:
         return Words("measured", "Measured", "No limits were set, so there was none to break.")
     if state == "failed":
-        return Words(
-            state, "Failed", f"{count['failed']} of {wording.plural(len(gates), 'limit')} broken."
-        )
+        others = f", {count['undecided']} undecided" if count["undecided"] else ""
+        broken = f"{count['failed']} of {wording.plural(len(gates), 'limit')} broken{others}."
+        return Words(state, "Failed", broken)
     if state == "undecided":
         more = max((one.get("more_samples") or 0 for one in gates), default=0)
         wanted = f": about {more:,} more samples would tell" if more else ""
@@ -99,6 +99,11 @@ def section(view: View, anchor: str | None = "verdict") -> Html:
     )
 
 
+def sentence(gate: Data) -> str:
+    """What a gate says, without its name, which stands beside."""
+    return str(gate["words"]).removeprefix(f"{gate['name']}: ")
+
+
 def _gate(gate: Data) -> Html:
     verdict = str(gate["verdict"])
     return el(
@@ -109,7 +114,7 @@ def _gate(gate: Data) -> Html:
             el("b", verdict.capitalize()),
             " ",
             el("code", gate["name"]),
-            f" {gate['words']}",
+            f" {sentence(gate)}",
         ),
         class_=verdict,
     )

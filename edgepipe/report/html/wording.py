@@ -37,7 +37,7 @@ def signed(value: float, digits: int = 3) -> str:
 def seconds(value: float | None) -> str:
     if value is None:
         return NOTHING
-    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")) if value else ():
         if abs(value) * factor < 1000:
             return f"{number(value * factor)} {unit}"
     if value < 120:
