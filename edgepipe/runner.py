@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -119,14 +119,19 @@ class Runner(ABC):
 
     def latency(self, feeds: Tensors, repeats: int = 10, warmup: int = 2) -> list[float]:
         """Seconds of each of `repeats` runs on the same feeds."""
-        for _ in range(warmup):
-            self.infer(feeds)
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            self.infer(feeds)
-            times.append(time.perf_counter() - start)
-        return times
+        return timed(lambda: self.infer(feeds), repeats, warmup)
+
+
+def timed(run: Callable[[], Any], repeats: int, warmup: int) -> list[float]:
+    """Seconds of each of `repeats` runs, after some that don't count."""
+    for _ in range(warmup):
+        run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def to_file_layout(array: NDArray[Any], port: Port) -> NDArray[Any]:

@@ -55,6 +55,9 @@ class KerasRunner(Runner):
     def infer(self, feeds: Tensors) -> Tensors:
         return self._function.infer(feeds)
 
+    def latency(self, feeds: Tensors, repeats: int = 10, warmup: int = 2) -> list[float]:
+        return self._function.latency(feeds, repeats, warmup)
+
     def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
         return self._function.placement(feeds)
 

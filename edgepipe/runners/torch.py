@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgepipe import gpu
 from edgepipe.artifact import Artifact, Format, Port, Signature
 from edgepipe.errors import InputError, InternalError
-from edgepipe.runner import Description, Runner
+from edgepipe.runner import Description, Runner, timed
 
 from .torch_ends import TorchModel, dtype_name, open_model, sample
 
@@ -58,12 +58,31 @@ class TorchRunner(Runner):
             self._model.module.to(self._place)
 
     def infer(self, feeds: Tensors) -> Tensors:
+        model = self._loaded()
+        return _to_numpy(model.run(self._fed(model, feeds)))
+
+    def latency(self, feeds: Tensors, repeats: int = 10, warmup: int = 2) -> list[float]:
+        """Seconds of the forward alone; the feeds become tensors where it runs once, before."""
+        model, torch = self._loaded(), import_module("torch")
+        fed = self._fed(model, feeds)
+
+        def run() -> None:
+            model.run(fed)
+            if self._place is not None:  # A GPU is still at work when the call returns.
+                torch.cuda.synchronize()
+
+        return timed(run, repeats, warmup)
+
+    def _loaded(self) -> TorchModel:
         if self._model is None:
             raise InternalError("infer was called before load")
-        fed = _tensors(self._model, feeds)
-        if self._place is not None:
-            fed = {name: tensor.to(self._place) for name, tensor in fed.items()}
-        return _to_numpy(self._model.run(fed))
+        return self._model
+
+    def _fed(self, model: TorchModel, feeds: Tensors) -> dict[str, Any]:
+        fed = _tensors(model, feeds)
+        if self._place is None:
+            return fed
+        return {name: tensor.to(self._place) for name, tensor in fed.items()}
 
     def placement(self, feeds: Tensors) -> list[dict[str, Any]]:
         """Modules that hold weights, by where these are: there PyTorch computes with them."""
