@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgepipe.devices.calls import compare, run_on_devices
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
+    from edgepipe.project.checking import Checked, check
     from edgepipe.several_targets import TargetResults, convert_targets
     from edgepipe.targets.edgetpu.compile_run import compile
     from edgepipe.targets.edgetpu.estimating import estimate
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from edgepipe.validation.validating import Validated, validate
 
 __all__ = [
+    "Checked",
+    "check",
     "Advice",
     "Bundle",
     "Diagnosis",
@@ -56,6 +59,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "check": "edgepipe.project.checking",
+    "Checked": "edgepipe.project.checking",
     "bundle": "edgepipe.bundling.bundle",
     "Bundle": "edgepipe.bundling.bundle",
     "advise": "edgepipe.advice",

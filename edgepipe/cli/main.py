@@ -20,6 +20,7 @@ COMMANDS = {
     "advise": "Say which targets suit a model, and what keeps the others from fitting.",
     "verify": "Check every file of a result against its manifest.json.",
     "schema": "Print the JSON schema of edgepipe.toml, for editors.",
+    "check": "Convert and judge all models of an edgepipe.toml, for CI.",
     "plan": "Show the routes that convert would try, without running them.",
     "inspect": "Show a model's inputs, outputs, ops, parameters and size.",
     "compile": "Compile int8 TFLite files for an edge chip, with its own compiler.",

@@ -126,6 +126,12 @@ def _cases(path: Path, name: str, table: Mapping[str, Any]) -> list[Case]:
             f"{path}: [{where}] names no model", hint='add model = "PATH" of the trained model.'
         )
     model = str(said.pop("model"))
+    if gates and "validate" not in validation:
+        raise OptionError(
+            f"{path}: [{where}] has gates ({', '.join(gates)}), and no data to judge them on",
+            hint='add validate = "DATA", labelled where accuracy counts; "random" where all is'
+            " about size or latency.",
+        )
     targets = said.pop("target", None) or ["tflite"]
     targets = [targets] if isinstance(targets, str) else list(targets)
     out = Path(said.pop("out", path.parent / OUT / name))
