@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgepipe.diagnosis import Diagnosis, diagnose
     from edgepipe.errors import EdgepipeError
     from edgepipe.project.checking import Checked, check
+    from edgepipe.repetition import rerun
     from edgepipe.several_targets import TargetResults, convert_targets
     from edgepipe.targets.edgetpu.compile_run import compile
     from edgepipe.targets.edgetpu.estimating import estimate
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
     from edgepipe.validation.validating import Validated, validate
 
 __all__ = [
-    "Checked",
-    "check",
     "Advice",
     "Bundle",
+    "Checked",
     "Diagnosis",
     "EdgepipeError",
     "Inspection",
@@ -41,6 +41,7 @@ __all__ = [
     "bench",
     "bundle",
     "calibrate_host",
+    "check",
     "compare",
     "compile",
     "convert",
@@ -52,6 +53,7 @@ __all__ = [
     "openvino_devices",
     "openvino_profile",
     "preflight",
+    "rerun",
     "routes",
     "run_on_devices",
     "survey",
@@ -61,6 +63,7 @@ __all__ = [
 _HOMES = {
     "check": "edgepipe.project.checking",
     "Checked": "edgepipe.project.checking",
+    "rerun": "edgepipe.repetition",
     "bundle": "edgepipe.bundling.bundle",
     "Bundle": "edgepipe.bundling.bundle",
     "advise": "edgepipe.advice",

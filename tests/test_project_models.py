@@ -41,6 +41,7 @@ def test_models_inherit_tables_key_by_key_and_lists_whole(tmp_path: Path) -> Non
 
         [models.one]
         model = "nets/one.h5"
+        validate = "random"
         columns = ["c"]
         limit = "none"
         preprocessing = { scale = 0.25 }
@@ -50,6 +51,8 @@ def test_models_inherit_tables_key_by_key_and_lists_whole(tmp_path: Path) -> Non
 
         [models.two]
         model = "package.module:Class.build"
+        validate = "test.npz"
+        metrics = ["top1"]
         calibration = "random"
         out = "elsewhere"
         """,
@@ -64,11 +67,13 @@ def test_models_inherit_tables_key_by_key_and_lists_whole(tmp_path: Path) -> Non
         "preprocessing": {"scale": 0.25, "crop": "none"},
         "out": str(tmp_path / "out" / "one"),
     }
+    assert one.validation == {"validate": "random"}
+    assert two.validation == {"validate": str(tmp_path / "test.npz"), "metrics": ("top1",)}
     assert one.gates == {"max-drop": "2 points", "max-size": "64 KiB"}
     assert two.model == "package.module:Class.build"
     assert two.arguments["calibration"] == "random"
     assert (two.arguments["limit"], two.arguments["columns"]) == (50, ("a", "b"))
-    assert two.arguments["out"] == str(tmp_path / "elsewhere")
+    assert two.arguments["out"] == str(tmp_path / "elsewhere" / "two")
     assert two.gates == {"min-top1": 0.9, "max-drop": "2 points"}
     assert Case.from_json(json.loads(json.dumps(one.to_json()))).gates == one.gates
 
@@ -139,6 +144,7 @@ A = '[models.a]\nmodel = "a.h5"\n'
         (f"{A}options.edgetpu_compile.compiler = 'x'\n", OptionError, "set in a file", ""),
         (f"{A}[models.a.gates]\nmax-dorp = 1\n", UnknownName, "a.gates: .*'max-dorp'", "max-drop"),
         (f"{A}[models.a.gates]\nmax-drop = true\n", OptionError, "max-drop takes a number", ""),
+        (f"{A}gates.max-size = 9\n", OptionError, r"has gates \(max-size\), and no data", "random"),
         (f"{A}gates = 3\n", OptionError, "models.a.gates takes a table", ""),
         ("['models'.'a/b']\nmodel = 'a.h5'\n", OptionError, "can't be called 'a/b'", ""),
         ("[model.a]\n", UnknownName, "table in .*'model'", "models"),

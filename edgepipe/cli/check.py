@@ -108,7 +108,7 @@ def _show_one(outcome: Outcome) -> None:
 def _facts(outcome: Outcome) -> str:
     from edgepipe.process_memory import words
 
-    facts = [outcome.status]
+    facts: list[str] = [outcome.status]
     if outcome.gates:
         passed = sum(gate["verdict"] == "passed" for gate in outcome.gates)
         facts.append(f"{passed} of {len(outcome.gates)} gates hold")

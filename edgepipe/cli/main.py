@@ -18,6 +18,7 @@ from edgepipe.errors import EdgepipeError, InternalError, UsageError
 COMMANDS = {
     "convert": "Convert a model for a target and prove that it still works.",
     "advise": "Say which targets suit a model, and what keeps the others from fitting.",
+    "rerun": "Do a run again from its report and say what differs.",
     "verify": "Check every file of a result against its manifest.json.",
     "schema": "Print the JSON schema of edgepipe.toml, for editors.",
     "check": "Convert and judge all models of an edgepipe.toml, for CI.",

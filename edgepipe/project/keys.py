@@ -44,7 +44,12 @@ OWN = (
     Key("weights", str, "State dict or .safetensors of a model that is code.", path=PATH),
     Key("model_args", dict[str, Any], "Arguments of the factory."),
     Key("submodule", str, "Only this part of a TorchScript file."),
-    Key("out", str, "Where the results go. Default: out/NAME.", path=PATH),
+    Key(
+        "out",
+        str,
+        "Below which the results go, in a folder of the model's name. Default: out.",
+        path=PATH,
+    ),
     Key("preprocessing", dict[str, Any], "What is done to the data, see docs/data.md."),
     Key("options", dict[str, dict[str, Any]], "Options of stages: [models.NAME.options.STAGE]."),
 )

@@ -134,7 +134,7 @@ def _cases(path: Path, name: str, table: Mapping[str, Any]) -> list[Case]:
         )
     targets = said.pop("target", None) or ["tflite"]
     targets = [targets] if isinstance(targets, str) else list(targets)
-    out = Path(said.pop("out", path.parent / OUT / name))
+    out = Path(said.pop("out", path.parent / OUT)) / name
     cases = []
     try:
         for request, notes in several_targets.requests(model, targets, said, path.parent):

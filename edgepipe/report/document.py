@@ -64,6 +64,7 @@ def of(account: Account, session: Session, folder: Path) -> dict[str, Any]:
         "error": None if error is None else _without_trials(error),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": sys.argv,
+        "folder": str(Path.cwd()),
         "request": _request(account.request),
         "source": _source(account.source),
         "samples": {
