@@ -435,6 +435,8 @@ def how_to_install(form: str) -> str:
     line = f"{sys.executable} -m pip install {name}"
     if name == "tflite-runtime":
         line += ' "numpy<2"'
+        if sys.version_info >= (3, 12):
+            line += ", whose wheels are for Python 3.7 to 3.11: take such a Python"
     if os.path.exists(f"{sys.prefix}/EXTERNALLY-MANAGED") or not os.access(sys.prefix, os.W_OK):
         line = f"{line}; where pip refuses: python3 -m venv --system-site-packages ~/edge, then"
         line += f" ~/edge/bin/python -m pip install {name}"
@@ -471,6 +473,8 @@ def import_runtime(form: str, wanted: str) -> Tuple[str, Any, str]:
     hint = how_to_install(form)
     if any("numpy" in text or "_ARRAY_API" in text for text in reasons):
         hint = f'it was built for another numpy: {sys.executable} -m pip install "numpy<2"'
+    elif any("GLIBC" in text for text in reasons):
+        hint = "it was built for a newer system: an older version of it, or a newer system."
     told = "; ".join(reasons) or f"no runtime for {form} models is installed"
     raise Stop(MISSING, told, hint)
 

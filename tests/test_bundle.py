@@ -97,6 +97,25 @@ def test_raw_is_refused_for_numbers_that_are_no_bytes(subject: Converted, tmp_pa
         subject.bundle(tmp_path / "x.edgebundle", data=data, labels="", raw=True)
 
 
+def test_float_ends_of_an_int8_model_are_counted_in_its_steps(
+    subject: Converted, tmp_path: Path
+) -> None:
+    folder = subject.folder.parent
+    edgepipe.convert(
+        folder / "net.tflite", precision="int8", io="float32", out=tmp_path / "out",
+        calibration=folder / "calibration.npz", min_sqnr=0, repair="off",
+    )  # fmt: skip
+    made = Converted(tmp_path / "out", subject.data).bundle(tmp_path / "f.edgebundle", samples=9)
+    (end,) = made.manifest["models"][1]["outputs"]
+    assert (end["dtype"], end["step"]) == ("float32", 1 / 256)
+    result = result_of(
+        made.path, tmp_path / "r", "--no-latency", "--delegate", "none", python=python_of("edge")
+    )
+    (output,) = result["models"][1]["outputs"].values()
+    assert sum(output["host"]["histogram"].values()) == 9 * 16
+    assert output["host"]["most_steps"] * end["step"] == pytest.approx(output["host"]["most"])
+
+
 @pytest.mark.toolchain("torch", "onnx2tf")
 def test_layouts_are_applied_before_the_board(build: Any, tmp_path: Path) -> None:
     """A channels-first model becomes a channels-last file; the runner knows nothing of it."""

@@ -407,6 +407,50 @@ def test_no_runtime_says_how_to_get_one(bundle: Path) -> None:
     assert "pip install ai-edge-litert" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("raised", "hint"),
+    [
+        ("ImportError('numpy.core.multiarray failed to import')", "numpy<2"),
+        ("ImportError('version `GLIBC_2.38` not found')", "built for a newer system"),
+        ("AttributeError('_ARRAY_API not found')", "numpy<2"),
+        ("ImportError('libstdc++.so.6: cannot open')", "pip install"),
+    ],
+)
+def test_runtime_that_is_there_and_broken_says_why(
+    raised: str, hint: str, bundle: Path, python: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "__init__.py").write_text(f"raise {raised}")
+    done = run(bundle, "--runtime", "ai_edge_litert", python=python, PYTHONPATH=str(tmp_path))
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 3, words
+    assert "ai_edge_litert" in words and "can't be imported" in words
+    assert hint in words
+
+
+def test_install_line_fits_the_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    for version, bits, wanted in (
+        ((3, 8), 63, 'tflite-runtime "numpy<2"'),
+        ((3, 11), 63, "ai-edge-litert"),
+        ((3, 11), 31, 'tflite-runtime "numpy<2"'),
+        ((3, 13), 31, "take such a Python"),
+    ):
+        monkeypatch.setattr(run_on_device.sys, "version_info", version)
+        monkeypatch.setattr(run_on_device.sys, "maxsize", 2**bits - 1)
+        line = run_on_device.how_to_install("tflite")
+        monkeypatch.undo()
+        assert wanted in line
+
+
+def test_without_processes_of_their_own_it_says_the_same(
+    bundle: Path, python: Path, result: dict[str, Any], tmp_path: Path
+) -> None:
+    """As where a system can't fork."""
+    found = result_of(bundle, tmp_path, "--in-process", "--no-latency", python=python)
+    for name in ("model_float32.tflite", "model_int8.tflite"):
+        assert model_of(found, name)["outputs"] == model_of(result, name)["outputs"]
+
+
 def test_no_edgetpu_library_says_how_to_get_it(bundle: Path, python: Path) -> None:
     done = run(
         bundle, "--delegate", "edgetpu", python=python, EDGEPIPE_LIBEDGETPU="libnothing.so.1"
