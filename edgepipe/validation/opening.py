@@ -42,8 +42,8 @@ def open_both(session: Session, asked: Asked) -> Opened:
     artifact, notes = _candidate(session, asked, found)
     source, absent = _source(session, asked, request, found)
     if source is not None:
-        pair = (artifact.path.name, source.path.name)
-        ends = _batch_of_one(source.ends())
+        pair = (artifact.path.name, source.loading.factory or source.path.name)
+        ends = _batch_of_one(_with_outputs(source.ends(), artifact.ends()))
         artifact = artifact.with_signature(matching.matched(artifact.ends(), ends, pair))
         ends = replace(ends, outputs=_closed(ends.outputs, artifact.ends().outputs))
         source = source.with_signature(ends)
@@ -161,6 +161,12 @@ def _in_numbers(artifact: Artifact, specs: list[Any]) -> Signature:
 
 def _as_numbers(ports: tuple[Port, ...]) -> tuple[Port, ...]:
     return tuple(replace(port, dtype="float32") if port.dtype in STORED else port for port in ports)
+
+
+def _with_outputs(ends: Signature, artifact: Signature) -> Signature:
+    """PyTorch's code tells its outputs only when it is run: then those of what was made of it."""
+    ports = tuple(Port(port.name, port.given_shape(), port.dtype) for port in artifact.outputs)
+    return replace(ends, outputs=ends.outputs or _as_numbers(ports))
 
 
 def _closed(ports: tuple[Port, ...], others: tuple[Port, ...]) -> tuple[Port, ...]:
