@@ -46,7 +46,7 @@ class ResultFiles:
         """Takes its own flags out of those of the command."""
         self.junit: Path | None = flags.pop("junit")
         self.markdown: Path | None = flags.pop("markdown")
-        self.html: Path | None = flags.pop("html")
+        self.html: Path | None = flags.pop("html", None)
         self.name = name or "model"
         self.allow_undecided = allow_undecided
         self.outcomes: list[Outcome] = []
