@@ -67,6 +67,23 @@ def test_models_are_converted_and_judged_and_kept_the_next_time(
     (row,) = json.loads(capfd.readouterr().out)["models"]
     assert (row["name"], row["status"], row["exit_code"]) == ("one", "passed", 0)
     assert row["made"] == [] and "tflite_from_onnx" in row["kept"]
+    assert [gate["verdict"] for gate in row["gates"]] == ["passed"]
+
+
+@needs_all
+def test_broken_gate_is_five_with_a_line_and_stops_no_other(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = f"[models.large]\n{MODEL}gates.max-size = '1 KiB'\n"
+    write(project, f"{DEFAULTS}{broken}[models.good]\n{MODEL}")
+    assert run(["check", "--junit", "r.xml"]) == 5
+    out = capfd.readouterr().out
+    assert "✗ large: failed, 1 of 2 gates hold" in out and "✓ good: passed" in out
+    assert "1 of 2 models passed, 1 failed" in out
+    (words,) = [line.strip() for line in out.splitlines() if "max-size" in line]
+    assert "1 KiB" in words or "1.0 KiB" in words
+    large, good = suites((project / "r.xml").read_text())
+    assert (large.attrib["failures"], good.attrib["failures"]) == ("1", "0")
 
 
 @needs_all

@@ -10,8 +10,9 @@ import pytest
 
 from edgepipe.cli.main import run
 from edgepipe.errors import EdgepipeError, OptionError, UnknownName
-from edgepipe.project import gate_names, keys, models, schema
+from edgepipe.project import keys, models, schema
 from edgepipe.project.models import Case, Project
+from edgepipe.validation import limits
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits_keras"
@@ -182,7 +183,7 @@ def test_schema_knows_every_key_and_gate(capsys: pytest.CaptureFixture[str]) -> 
     assert printed == schema.document()
     model = printed["definitions"]["model"]["properties"]
     assert set(model) == {*keys.model_keys(), *keys.validation_keys(), "gates"}
-    assert set(printed["definitions"]["gates"]["properties"]) == set(gate_names.FIXED)
+    assert set(printed["definitions"]["gates"]["properties"]) == set(limits.names())
     options = printed["definitions"]["options"]["properties"]
     assert "compiler" not in options["edgetpu_compile"]["properties"]
     unexplained = [

@@ -87,7 +87,7 @@ def arguments(task: Task) -> dict[str, Any]:
         if undecided:
             found["allow_undecided"] = True
         if task.accepted is not None and task.judge_since:
-            found["accepted"] = task.accepted
+            found["since"] = task.accepted
     return found
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from edgepipe import catalog, settings, several_targets
 from edgepipe.dataset import RANDOM
 from edgepipe.errors import EdgepipeError, OptionError, UnknownName, UsageError
-from edgepipe.project import gate_names, keys
+from edgepipe.project import keys
 from edgepipe.project.keys import NONE
 from edgepipe.request import Request
+from edgepipe.validation import limits
 
 MODELS, DEFAULTS, GATES = "models", "defaults", "gates"
 OUT = "out"
@@ -185,7 +186,7 @@ def _read_gates(path: Path, where: str, table: Any) -> dict[str, Any]:
         raise OptionError(f"{place} takes a table of limits, received {table!r}")
     said = {name: value for name, value in table.items() if value != NONE}
     try:
-        gate_names.check(said)
+        limits.read(said)
     except UsageError as error:
         raise _located(error, place) from error
     return said

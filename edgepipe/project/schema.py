@@ -10,8 +10,9 @@ import click
 from edgepipe import catalog
 from edgepipe.data import preprocessing
 from edgepipe.data.preprocessing import Steps
-from edgepipe.project import gate_names, keys
+from edgepipe.project import keys
 from edgepipe.project.keys import Key
+from edgepipe.validation import limits
 
 NAME = "edgepipe.schema.json"
 LIMIT = {"type": ["number", "string"]}
@@ -97,12 +98,15 @@ def _chosen(kind: dict[str, Any], choices: list[str]) -> dict[str, Any]:
 
 
 def _gates() -> dict[str, Any]:
-    known = {name: {"description": words, **LIMIT} for name, words in gate_names.FIXED.items()}
+    words = {**limits.LEVELS, **{name: what for name, (_, what) in limits.COSTS.items()}}
     return {
         "description": "Limits; each passes, fails, or says that the samples do not tell.",
         "type": "object",
-        "properties": known,
-        "patternProperties": {f"^{gate_names.OF_METRIC.pattern}$": LIMIT},
+        "properties": {
+            name: {"description": words.get(name, ""), **LIMIT} for name in limits.names()
+        },
+        # Any topK, and metrics of the user: `min-module:function`.
+        "patternProperties": {"^(min|max|max-drop|max-drop-since)-(top[0-9]+|.+:.+)$": LIMIT},
         "additionalProperties": False,
     }
 
