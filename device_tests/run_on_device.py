@@ -1327,7 +1327,7 @@ def apart(bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any) -> J
     if args.in_process or not hasattr(os, "fork"):
         return guarded(bundle, model, args, tell)
     reading, writing = os.pipe()
-    with tempfile.TemporaryFile() as noise:
+    with scratch() as noise:
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
@@ -1354,12 +1354,27 @@ def apart(bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any) -> J
     return found
 
 
+def scratch() -> IO[bytes]:
+    """For what a runtime prints; nowhere, where a board has no place to write to."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "w+b")
+
+
+def end_with_parent() -> None:
+    """Linux only: a run that is ended from afar leaves no model running on the board."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def _in_child(
     bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any, writing: int, noise: IO[bytes]
 ) -> None:
     """Never returns. What the runtime prints goes to `noise`, progress to the real stderr."""
     code = 1
     try:
+        end_with_parent()
         tell.keep(os.dup(2))
         os.dup2(noise.fileno(), 2)
         os.dup2(noise.fileno(), 1)
@@ -1695,6 +1710,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Optional[List[str]] = None) -> int:
     args = parser().parse_args(arguments)
+    for ending in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, ending):
+            signal.signal(getattr(signal, ending), signal.default_int_handler)
     try:
         made_folder(args.out)
         document = run(args)

@@ -6,12 +6,16 @@ import hashlib
 import importlib
 import json
 import os
+import signal
 import subprocess
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dense_net import Net
 from small_bundles import RUNNER, Converted, converted, python_of, run
 
 pytestmark = pytest.mark.toolchain("edge")
@@ -136,31 +140,80 @@ def test_model_that_hangs_is_ended(bundle: Path, python: Path, tmp_path: Path) -
     assert (done.returncode, "took longer than 1 s" in done.stdout) == (4, True)
 
 
+def test_run_that_is_ended_leaves_no_model_running(
+    bundle: Path, python: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "__init__.py").write_text(
+        "import os, pathlib, time\n"
+        f"place = pathlib.Path({str(tmp_path)!r})\n"
+        "(place / 'partial').write_text(str(os.getpid()))\n"
+        "(place / 'partial').rename(place / 'child')\n"
+        "time.sleep(600)"
+    )
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        (tmp_path / "child").unlink(missing_ok=True)
+        started = subprocess.Popen(
+            [python, RUNNER, bundle], env={**os.environ, "PYTHONPATH": str(tmp_path)}
+        )
+        _wait_for(lambda: (tmp_path / "child").exists())
+        child = int((tmp_path / "child").read_text())
+        started.send_signal(ending)
+        assert started.wait() == (130 if ending == signal.SIGTERM else -signal.SIGKILL)
+        _wait_for(lambda child=child: not _runs(child))  # type: ignore[misc]
+
+
+def _runs(process: int) -> bool:
+    state = Path(f"/proc/{process}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _wait_for(true: Callable[[], bool]) -> None:
+    while not true():
+        time.sleep(0.05)
+
+
 def test_unknown_model_lists_those_that_are_there(bundle: Path, python: Path) -> None:
     done = run(bundle, "--only", "other.tflite", python=python)
     assert done.returncode == 2
     assert "model_int8.tflite" in done.stderr
 
 
-def test_model_that_is_damaged_behind_right_digests_fails(
-    bundle: Path, python: Path, tmp_path: Path
-) -> None:
-    """A file that LiteRT refuses, in a bundle that is otherwise whole."""
+def with_int8(bundle: Path, target: Path, content: bytes) -> Path:
+    """The bundle with another int8 model in it, and the digests right."""
     with zipfile.ZipFile(bundle) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = "models/model_int8.tflite"
-    members[name] = members[name][:200]
+    members[name] = content
     manifest = json.loads(members["manifest.json"])
-    digest = hashlib.sha256(members[name]).hexdigest()
-    manifest["files"][name] = {"sha256": digest, "size": 200}
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"][name] = {"sha256": digest, "size": len(content)}
     members["manifest.json"] = json.dumps(manifest).encode()
-    with zipfile.ZipFile(tmp_path / "d.edgebundle", "w") as archive:
-        for member, content in members.items():
-            archive.writestr(member, content)
-    done = run(tmp_path / "d.edgebundle", python=python)
+    with zipfile.ZipFile(target, "w") as archive:
+        for member, each in members.items():
+            archive.writestr(member, each)
+    return target
+
+
+def test_model_that_is_damaged_fails_alone(
+    subject: Converted, bundle: Path, python: Path, tmp_path: Path
+) -> None:
+    content = (subject.folder / "model_int8.tflite").read_bytes()[:200]
+    done = run(with_int8(bundle, tmp_path / "d.edgebundle", content), python=python)
     assert done.returncode == 4, done.stdout
     assert "can't load it" in done.stdout
     assert "model_float32.tflite\n  load       passed" in done.stdout
+
+
+def test_runtime_that_is_older_than_the_model_is_told(
+    bundle: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepipe.tflite.saving.lowest_version", lambda op: 99)
+    net = Net()
+    newer = net.save(tmp_path / "newer.tflite", net.dense("last", net.input)).read_bytes()
+    done = run(with_int8(bundle, tmp_path / "n.edgebundle", newer), python=python)
+    assert done.returncode == 4, done.stdout
+    assert "the runtime is older than the model" in done.stdout
 
 
 def test_bundle_from_the_future_names_the_way_out(bundle: Path, tmp_path: Path) -> None:
