@@ -80,12 +80,15 @@ def _machine(facts: Mapping[str, Any]) -> str:
 
 
 def _memory(memory: Mapping[str, Any]) -> str:
-    words = f"memory     {size_words(memory['process'])} more in the process"
-    if memory["process_baseline"] is not None:
-        words += f" ({size_words(memory['process_baseline'])} of the float model)"
+    parts = []
+    if memory["process"] is not None:
+        words = f"{size_words(memory['process'])} more in the process"
+        if memory["process_baseline"] is not None:
+            words += f" ({size_words(memory['process_baseline'])} of the float model)"
+        parts.append(words)
     if memory["arena"] is not None:
-        words += f"; arena {size_words(memory['arena'])}"
-    return words
+        parts.append(f"arena {size_words(memory['arena'])}")
+    return f"memory     {'; '.join(parts)}"
 
 
 def _milliseconds(seconds: float | None) -> str:

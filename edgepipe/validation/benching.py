@@ -15,7 +15,7 @@ from edgepipe.session import Session
 from edgepipe.store import Store
 from edgepipe.story import Listener, Silent
 from edgepipe.validation import baseline as baselines
-from edgepipe.validation import gating, limits, measuring, opening, validating
+from edgepipe.validation import gating, limits, measuring, on_chip, opening, validating
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evidence import Validation
 
@@ -53,10 +53,12 @@ def bench(
         notes = (*baselines.notes(asked, baseline), *opened.notes)
         for text in notes:
             session.listener.note(text)
+        chip = None if opened.candidate.device else on_chip.of(opened.earlier)
         found = measuring.asked_for(session, asked, (opened.candidate, baseline), opened.ends)
+        found = measuring.with_chip(found, chip)
         absent = {"baseline": opened.absent} if baseline is None else {}
         whole = Validation(
-            candidate=validating._side(session, opened.candidate),
+            candidate=validating._side(session, opened.candidate, chip),
             baseline=None if baseline is None else validating._side(session, baseline),
             data=None,
             latency=found.latency,

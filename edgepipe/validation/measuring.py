@@ -6,7 +6,7 @@ All on one sample: what a model computes hardly changes how long it takes.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgepipe.validation import energy, latency, machine, placement
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evidence import Energy, Latency, Memory, Placement
 from edgepipe.validation.latency import Plan, Side
+from edgepipe.validation.on_chip import OnChip
 from edgepipe.validation.subject import Subject
 
 ENERGY_SHARE = 0.5
@@ -70,6 +71,17 @@ def asked_for(
             raise
         # The accuracy, which may have taken hours, is worth telling all the same.
         return Measured(absent={"latency": f"measuring it failed: {error.message}"})
+
+
+def with_chip(measured: Measured, chip: OnChip | None) -> Measured:
+    """Of a model for a chip that ran elsewhere: what its compiler said of mapping and memory."""
+    if chip is None or (measured.placement is not None and measured.placement.fell_back):
+        return measured
+    memory = measured.memory
+    if chip.arena is not None:
+        memory = replace(memory or Memory(None), arena=chip.arena)
+    absent = {name: why for name, why in measured.absent.items() if name != "placement"}
+    return replace(measured, placement=chip.placement, memory=memory, absent=absent)
 
 
 def wanted(asked: Asked) -> bool:

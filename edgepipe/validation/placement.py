@@ -59,7 +59,7 @@ def words(placement: Placement) -> str:
     if placement.fell_back:
         return placement.fell_back
     devices = Counter(str(row["device"]) for row in placement.rows)
-    if all(row["op"] == "output" for row in placement.rows):
+    if placement.rows and all(row["op"] == "output" for row in placement.rows):
         return f"its outputs come from {', '.join(sorted(devices))}"
     wanted = _wanted(placement.device, list(devices))
     there = [name for name in devices if kind(name) == wanted]

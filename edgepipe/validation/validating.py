@@ -26,6 +26,7 @@ from edgepipe.validation import (
     leak,
     limits,
     measuring,
+    on_chip,
     opening,
     scoring,
     worst,
@@ -33,6 +34,7 @@ from edgepipe.validation import (
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evaluating import Data, Task
 from edgepipe.validation.evidence import Gate, Validation, Verdict
+from edgepipe.validation.on_chip import OnChip
 from edgepipe.validation.opening import Opened
 from edgepipe.validation.statistics import Sampling
 from edgepipe.validation.subject import Subject
@@ -102,9 +104,12 @@ def seen(asked: Asked, listener: Listener) -> Validation:
         )
         absent = {"baseline": opened.absent} if baseline is None else {}
         absent |= {"confusion": no_table} if no_table else {}
-        measured = measuring.asked_for(session, asked, (opened.candidate, baseline), opened.ends)
+        chip = None if opened.candidate.device else on_chip.of(opened.earlier)
+        sides = opened.candidate, baseline
+        measured = measuring.asked_for(session, asked, sides, opened.ends)
+        measured = measuring.with_chip(measured, chip)
         whole = Validation(
-            candidate=_side(session, opened.candidate),
+            candidate=_side(session, opened.candidate, chip),
             baseline=None if baseline is None else _side(session, baseline),
             data=_data(source, opened, data, found),
             scores=scores,
@@ -174,7 +179,7 @@ def _require_readers(source: DataSource) -> None:
         raise lacking
 
 
-def _side(session: Session, subject: Subject) -> dict[str, Any]:
+def _side(session: Session, subject: Subject, chip: OnChip | None = None) -> dict[str, Any]:
     artifact = subject.artifact
     return {
         "file": artifact.loading.factory or str(artifact.path),
@@ -187,6 +192,7 @@ def _side(session: Session, subject: Subject) -> dict[str, Any]:
         "toolchain": subject.toolchain,
         "versions": session.interpreter(subject.toolchain).versions,
         "label": subject.label,
+        **({} if chip is None or chip.streamed is None else {"streamed_bytes": chip.streamed}),
     }
 
 
