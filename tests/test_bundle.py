@@ -196,6 +196,27 @@ def test_command_writes_the_bundle_and_says_what_to_type(
     assert [(one["name"], one["value"]) for one in manifest["limits"]] == [("max-drop", 2.0)]
 
 
+def test_source_that_was_moved_is_named_and_another_is_refused(
+    subject: Converted, tmp_path: Path
+) -> None:
+    report = json.loads((subject.folder / "report.json").read_text())
+    report["source"]["path"] = str(tmp_path / "gone.tflite")
+    copy = tmp_path / "out"
+    copy.mkdir()
+    for file in subject.folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / "report.json").write_text(json.dumps(report))
+    moved = Converted(copy, subject.data)
+    with pytest.raises(ModelNotFound, match="made of can't be read") as told:
+        moved.bundle(tmp_path / "x.edgebundle")
+    assert "--against" in told.value.hint
+    source = subject.folder.parent / "net.tflite"
+    made = moved.bundle(tmp_path / "m.edgebundle", against=source, samples=3)
+    assert len(made.manifest["models"]) == 2
+    with pytest.raises(OptionError, match="not the model that was converted"):
+        moved.bundle(tmp_path / "x.edgebundle", against=subject.folder / "model_int8.tflite")
+
+
 def test_changed_model_folder_is_refused(subject: Converted, tmp_path: Path) -> None:
     copy = tmp_path / "out"
     copy.mkdir()

@@ -54,8 +54,9 @@ def bundle(
 ) -> Bundle:
     """Bundle a folder that `convert` wrote, or a model file and the one it was made of (`against`).
 
-    `data` is where samples are; `raw` True wants them as bytes with the preprocessing, False as
-    the model sees them, None as bytes where that gives the same. Other arguments are convert's.
+    `against` says where the source of such a folder is now, too. `data` is where samples are;
+    `raw` True wants them as bytes with the preprocessing, False as the model sees them, None as
+    bytes where that gives the same. Other arguments are convert's.
     """
     heard = listener or Silent()
     named = Path(out).expanduser()
@@ -63,8 +64,9 @@ def bundle(
         raise OptionError(f"--samples takes a number from 1 on, received {samples}")
     said = limits.read(gates)
     sealing = Sealing.of(sign, encrypt, key)
-    found = contents.recorded(named) if against is None else []
-    model = found[0].report["source"]["path"] if against is None else against
+    alone = against is not None and not (named / "report.json").is_file()
+    found = [] if alone else contents.recorded(named)
+    model = against or found[0].report["source"]["path"]
     request = _request(model, arguments, found)
     source = replace(request.data(data), limit=min(samples, request.limit or samples))
     target = _target(path, named)
@@ -110,11 +112,6 @@ def _target(path: str | Path | None, out: Path) -> Path:
 
 
 def _single(session: Session, out: Path, request: Request) -> Contents:
-    if out.is_dir() and (out / "report.json").is_file():
-        raise OptionError(
-            f"--against goes with a model file, and {out} is a folder of convert's",
-            hint="leave it out: the folder's report names the model.",
-        )
     source = open_model(request, session.folder)
     described = making.describe(session, source)
     specs = [inputs.parse(text) for text in request.inputs]

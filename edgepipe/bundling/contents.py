@@ -195,12 +195,11 @@ def _source(session: Session, report: dict[str, Any], request: Request) -> Artif
         for name in ("weights", "model_args", "submodule", "custom_objects", "python_path")
         if said.get(name)
     }
-    named = replace(
-        request, model=told["path"], **{**kept, "python_path": tuple(kept.get("python_path", ()))}
-    )
+    path = request.python_path or tuple(kept.get("python_path", ()))
+    named = replace(request, **{**kept, "python_path": path})
     if (named.factory() or named.custom_objects) and not request.trust:
         raise TrustRequired(
-            f"the model that this was made of is code ({told['path']}), and running it runs that",
+            f"the model that this was made of is code ({named.model}), and running it runs that",
             hint="if you trust it, add --trust.",
         )
     try:
@@ -212,7 +211,7 @@ def _source(session: Session, report: dict[str, Any], request: Request) -> Artif
         ) from error
     if source.digest != told["sha256"]:
         raise OptionError(
-            f"{told['path']} was changed after it was converted",
+            f"{named.model} is not the model that was converted, or was changed since",
             hint="convert it again, then bundle it.",
         )
     return source.with_signature(ends)

@@ -22,7 +22,9 @@ from edgepipe.errors import OptionError
     help="The bundle. Default: OUT.edgebundle here.",
 )  # fmt: skip
 @click.option(
-    "--against", metavar="MODEL", help="Of a single model file: the model that it was made of."
+    "--against",
+    metavar="MODEL",
+    help="The model that OUT was made of: of a single file, or where it was moved.",
 )
 @click.option(
     "--input", "inputs", multiple=True, metavar="NAME=1x3x224x224:float32",
