@@ -89,6 +89,15 @@ METRICS: dict[str, str] = {
 }
 """What a validation can measure; `top5` and any other `topK` beside them."""
 
+POSTPROCESSING: dict[str, str] = {
+    "softmax": "edgepipe.validation.postprocessing:softmax",
+    "sigmoid": "edgepipe.validation.postprocessing:sigmoid",
+    "argmax": "edgepipe.validation.postprocessing:argmax",
+    "yolo": "edgepipe.validation.boxes:yolo",
+    "ssd": "edgepipe.validation.boxes:ssd",
+}
+"""What may be done to outputs before metrics see them, beside `module:function`."""
+
 TOOLCHAINS: tuple[str, ...] = (
     "keras",
     "torch",

@@ -45,6 +45,8 @@ class DataSource:
     trust: bool = False
     part: str = ""
     held_out: float = 0.0
+    apart: tuple[str, ...] = ()
+    """Columns or arrays that are neither fed nor labels: what is true, of a regression."""
 
     @staticmethod
     def of(
@@ -97,6 +99,7 @@ class DataSource:
             "trust": self.trust,
             "part": self.part,
             "held_out": self.held_out,
+            "apart": list(self.apart),
         }
 
     @staticmethod
@@ -107,6 +110,7 @@ class DataSource:
                 "preprocessing": preprocessing.read(data["preprocessing"]),
                 "columns": tuple(data["columns"]),
                 "python_path": tuple(data["python_path"]),
+                "apart": tuple(data.get("apart", ())),
             }
         )
 
@@ -116,6 +120,8 @@ class DataSource:
         data = self.to_json()
         for name in ("where", "python_path", "trust"):
             del data[name]
+        if not self.apart:
+            del data["apart"]
         labels = Path(self.labels)
         if self.labels and labels.is_file():
             data["labels"] = hashlib.sha256(labels.read_bytes()).hexdigest()
@@ -196,6 +202,11 @@ class Dataset:
     @property
     def label_names(self) -> Sequence[str]:
         return self._reader.label_names()
+
+    @functools.cached_property
+    def names(self) -> Sequence[str]:
+        """Of all there are before a limit, by index; empty where samples are no files."""
+        return self._reader.names()
 
     def __iter__(self) -> Iterator[Sample]:
         """Unreadable samples are passed over up to a limit, and told in `problems`."""

@@ -40,7 +40,18 @@ def validation_options(command: Command) -> Command:
             ),
             click.option(
                 "--metric", "metrics", multiple=True, metavar="NAME[@OUTPUT]",
-                help="What to measure. Again for more. Default: all that applies.",
+                help="What to measure, or module:function. Again for more. Default: all that"
+                " applies.",
+            ),
+            click.option(
+                "--truth", metavar="TRUTH",
+                help="What is true beside labels: a column of the data, a file of numbers, a"
+                " folder of masks, COCO's .json, or module:function.",
+            ),
+            click.option(
+                "--postprocess", multiple=True, metavar="NAME[:SETTING=VALUE,...]",
+                help="Done to both sides' outputs: softmax, sigmoid, argmax, yolo, ssd, or"
+                " module:function. Again for more.",
             ),
             click.option(
                 "--gate", "gates", multiple=True, metavar="NAME=VALUE",

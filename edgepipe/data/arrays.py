@@ -179,7 +179,8 @@ class ArrayReader(Reader):
     @functools.cached_property
     def _inputs(self) -> dict[str, Member]:
         """The array of each input."""
-        found = {name: one for name, one in self._members.items() if name != self._label_name}
+        left_out = {self._label_name, *self.source.apart}
+        found = {name: one for name, one in self._members.items() if name not in left_out}
         ports = self.signature.inputs
         if len(found) == 1 and len(ports) == 1 and set(found) <= UNNAMED:
             return {ports[0].name: next(iter(found.values()))}

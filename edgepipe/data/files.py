@@ -101,6 +101,9 @@ class FilesReader(Reader):
     def label_names(self) -> Sequence[str]:
         return self._labels.names
 
+    def names(self) -> Sequence[str]:
+        return self._names
+
     @functools.cached_property
     def _labels(self) -> Labels:
         given = Path(self.source.labels) if self.source.labels else None

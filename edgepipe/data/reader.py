@@ -62,6 +62,10 @@ class Reader(ABC):
         """Their names by number; empty where they are numbers only."""
         return ()
 
+    def names(self) -> Sequence[str]:
+        """Of the samples, as `read` gives them, where they are files; empty where they are not."""
+        return ()
+
     def holds_pixels(self, name: str) -> bool:
         """Whether an input gets bytes, 0 to 255, unless the preprocessing makes others of them."""
         return False

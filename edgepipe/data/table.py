@@ -71,6 +71,7 @@ class TableReader(Reader):
         inputs = {port.name for port in self.signature.inputs}
         names = [name.lower() for name in self._header]
         found = [names.index(name) for name in LABELS if name in names and name not in inputs]
+        found = [place for place in found if place not in self._apart]
         return found[0] if found and not self.source.columns else None
 
     def _place(self, name: str, what: str) -> int:
@@ -82,12 +83,17 @@ class TableReader(Reader):
         return self._header.index(name)
 
     @functools.cached_property
+    def _apart(self) -> list[int]:
+        return [self._place(name, "truth") for name in self.source.apart]
+
+    @functools.cached_property
     def _columns(self) -> dict[str, list[int]]:
         """The places of each input's numbers."""
         ports = self.signature.inputs
         if self.source.columns or len(ports) == 1:
             named = [self._place(name, "samples") for name in self.source.columns]
-            every = [n for n in range(len(self._header)) if n != self._label_column]
+            left_out = {self._label_column, *self._apart}
+            every = [n for n in range(len(self._header)) if n not in left_out]
             return self._shared(ports, named or every)
         return {port.name: self._of_input(port) for port in ports}
 

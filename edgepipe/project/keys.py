@@ -55,7 +55,7 @@ OWN = (
 )
 _PATHS = {
     **dict.fromkeys(("samples", "calibration", "recipe", "python_path"), PATH),
-    "labels": PATH_OR_NAME,
+    **dict.fromkeys(("labels", "truth"), PATH_OR_NAME),
 }
 VALIDATE = Key("validate", str, "Data to measure on, with labels if there are any.", path=PATH)
 _NOT_OF_A_FILE = {
@@ -90,7 +90,10 @@ def validation_keys() -> dict[str, Key]:
     hints = typing.get_type_hints(Asked)
     names = [item.name for item in fields(Asked) if item.name not in _NOT_OF_A_FILE]
     choices = {"baseline": BASELINES, "baseline_device": DEVICES}
-    found = {name: Key(name, hints[name], choices=choices.get(name, ())) for name in names}
+    found = {
+        name: Key(name, hints[name], "", _PATHS.get(name, ""), choices.get(name, ()))
+        for name in names
+    }
     return {VALIDATE.name: VALIDATE, **found}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
 from edgepipe.errors import UserCodeError
 
@@ -35,6 +36,19 @@ def import_user_module(name: str, python_path: Sequence[str]) -> ModuleType:
         raise told(error, f"importing {name} failed", python_path) from error
     except (Exception, SystemExit) as error:
         raise told(error, f"importing {name} failed", python_path) from error
+
+
+def users_function(where: str, python_path: Sequence[str]) -> Callable[..., Any]:
+    """What `module:function` names."""
+    module_name, _, name = where.partition(":")
+    function = getattr(import_user_module(module_name, python_path), name, None)
+    if not callable(function):
+        raise UserCodeError(
+            f"{module_name} has no function {name!r}",
+            hint="name one as module:function, and its folder with --python-path DIR.",
+        )
+    found: Callable[..., Any] = function
+    return found
 
 
 def told(error: BaseException, what: str, python_path: Sequence[str]) -> UserCodeError:

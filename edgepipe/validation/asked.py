@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from edgepipe.dataset import DataSource
 from edgepipe.errors import OptionError, UnknownName
 from edgepipe.layers import request_for
 from edgepipe.request import Request
@@ -37,6 +38,8 @@ class Asked:
     jobs: int = 0
     threads: int = 0
     metrics: tuple[str, ...] = ()
+    truth: str = ""
+    postprocess: tuple[str, ...] = ()
     gates: Mapping[str, str] = field(default_factory=dict)
     since: Mapping[str, Any] | None = None
     """The document of the run that was accepted, or the file that holds it."""
@@ -72,6 +75,8 @@ class Asked:
         if said.get("out") is not None:
             said["out"] = Path(said["out"])
         said["metrics"] = tuple(said.get("metrics") or ())
+        said["truth"] = str(said.get("truth") or "")
+        said["postprocess"] = _several(said.get("postprocess"))
         said["batch"] = tuple(said.get("batch") or ())
         said["gates"] = {name: str(value) for name, value in (said.get("gates") or {}).items()}
         said["since"] = _document(said.get("since"))
@@ -84,6 +89,13 @@ class Asked:
     def limits(self) -> tuple[Limit, ...]:
         return limits.read(self.gates)
 
+    def source(self, request: Request | None = None) -> DataSource:
+        """The data; what `truth` names in it is not fed."""
+        data = (request or self.request).data(self.data)
+        names = tuple(part.strip() for part in self.truth.split(",") if part.strip())
+        inside = names and not Path(self.truth).expanduser().exists() and ":" not in self.truth
+        return replace(data, apart=names) if inside else data
+
     def check(self) -> None:
         """Refuse what no validation can do, before anything is opened."""
         limits.read(self.gates)
@@ -95,6 +107,10 @@ class Asked:
             if getattr(self, name) < 0:
                 raise OptionError(f"--{name} takes a number from 0 on, received "
                                   f"{getattr(self, name)}")  # fmt: skip
+
+
+def _several(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _document(since: Any) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ from edgepipe.runner import Runner
 from edgepipe.validation import outputs
 from edgepipe.validation.differing import difference
 from edgepipe.validation.metrics.planned import Planned
+from edgepipe.validation.sight import Sight
 from edgepipe.validation.subject import Subject
 
 if TYPE_CHECKING:
@@ -84,11 +85,13 @@ def see(
     samples: dict[str, Any],
     reference: str,
     planned: list[dict[str, Any]],
+    sight: dict[str, Any],
     path: str,
 ) -> dict[str, Any]:
     """The candidate on a stretch, beside the baseline's outputs in the file `reference`."""
     runner = _runner(json.dumps(subject))
     metrics = [Planned.from_json(one).opened() for one in planned]
+    looked = Sight.from_json(sight)
     wanted = outputs.read(Path(reference)) if reference else None
     rows: dict[str, list[NDArray[np.float64]]] = {}
     positions, passed = [], []
@@ -99,34 +102,47 @@ def see(
         position, sample = found
         received = runner.infer(sample.feeds)
         beside = next(wanted) if wanted is not None else None
-        _add(rows, metrics, sample, received, beside)
+        _compare(rows, sample.label, received, beside)
+        truth = looked.truth_at(position, sample.label)
+        own = looked.outputs(received)
+        _measure(rows, metrics, truth, own, None if beside is None else looked.outputs(beside))
         positions.append(position)
     outputs.write_rows(Path(path), rows)
     return {"positions": positions, "passed": passed}
 
 
-def _add(
+def _compare(
     rows: dict[str, list[NDArray[np.float64]]],
-    metrics: list[Planned],
-    sample: Sample,
+    label: int | None,
     received: Tensors,
     beside: Tensors | None,
 ) -> None:
-    """What one sample says, on both sides."""
+    """How far both sides lie apart on one sample, as the models gave it."""
     for name, output in received.items():
         reference = None if beside is None else beside[name]
-        if reference is not None and reference.shape != output.shape:
+        if reference is not None and reference.ndim != output.ndim:
             raise InputError(
                 f"output {name!r} is of shape {list(output.shape)} and the baseline's of"
                 f" {list(reference.shape)}: are both of the same model?"
             )
-        rows.setdefault(f"own/{name}", []).append(difference(output, reference, sample.label))
+        if reference is not None and reference.shape != output.shape:
+            reference = None  # As many boxes as were found on either side.
+        rows.setdefault(f"own/{name}", []).append(difference(output, reference, label))
+
+
+def _measure(
+    rows: dict[str, list[NDArray[np.float64]]],
+    metrics: list[Planned],
+    truth: Any,
+    own: Tensors,
+    beside: Tensors | None,
+) -> None:
+    """What one sample says to each metric, on both sides."""
     for number, one in enumerate(metrics):
         reference = None if beside is None else beside[one.output]
-        truth = sample.label
-        row = one.metric.see(received[one.output], truth, reference)
+        row = one.metric.see(own[one.output], truth, reference)
         rows.setdefault(f"candidate/{number}", []).append(row)
-        if reference is not None and not one.metric.needs_reference:
+        if reference is not None and one.metric.judges_baseline():
             row = one.metric.see(reference, truth, None)
             rows.setdefault(f"baseline/{number}", []).append(row)
 

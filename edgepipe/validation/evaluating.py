@@ -24,6 +24,7 @@ from edgepipe.dataset import DataSource
 from edgepipe.session import Session
 from edgepipe.store import key as store_key
 from edgepipe.validation.metrics.planned import Planned
+from edgepipe.validation.sight import Sight
 from edgepipe.validation.subject import Subject
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Task:
     source: DataSource
     ends: Signature
     planned: tuple[Planned, ...] = ()
+    sight: Sight = field(default_factory=Sight)
     jobs: int = 0
     """Processes; 0 is one a core, as far as memory goes."""
 
@@ -190,6 +192,7 @@ class _Work:
                 samples=feeds.of(self.candidate),
                 reference=str(reference),
                 planned=[one.to_json() for one in self.task.planned],
+                sight=self.task.sight.to_json(),
                 path=str(folder / "rows.npz"),
             )
             return {
@@ -244,6 +247,7 @@ class _Work:
                 "candidate": self._outputs_key(self.candidate, stretch),
                 "baseline": self.baseline and self._outputs_key(self.baseline, stretch),
                 "planned": [one.to_json() for one in self.task.planned],
+                **self.task.sight.key(),
             }
         )
 

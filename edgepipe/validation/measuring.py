@@ -59,7 +59,7 @@ def asked_for(
         return Measured(absent={"latency": "not asked for (--latency measures it)"})
     session.listener.note("measuring latency: leave the machine alone meanwhile")
     feeds = session.folder / "latency-feeds.npz"
-    source = SampleSource.of(asked.request.data(asked.data)).data if asked.data else None
+    source = SampleSource.of(asked.source()).data if asked.data else None
     if source is None:
         tensors.write(feeds, [SampleSource(seed=asked.request.seed).make(ends)[PIXELS]])
     else:

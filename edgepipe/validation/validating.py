@@ -24,11 +24,11 @@ from edgepipe.validation import (
     evaluating,
     gating,
     leak,
-    limits,
     measuring,
     on_chip,
     opening,
     scoring,
+    sight,
     worst,
 )
 from edgepipe.validation.asked import Asked
@@ -81,22 +81,22 @@ def run(asked: Asked, listener: Listener) -> Validated:
 def seen(asked: Asked, listener: Listener) -> Validation:
     """Every step of a validation; each is a call that another file explains."""
     start = time.perf_counter()
-    source = asked.request.data(asked.data)
+    source = asked.source()
     _require_readers(source)
+    sight.require(asked)
     with Store() as store, Session(store, listener, retry=asked.request.retry) as session:
         opened = opening.open_both(session, asked)
-        source = opened.request.data(asked.data)
+        source = asked.source(opened.request)
         session.samples = SampleSource.of(source)  # For the proof of a baseline that is converted.
         baseline = baselines.choose(session, asked, opened)
         notes = [*baselines.notes(asked, baseline), *opened.notes, *_look(session, source, opened)]
         notes += leak.check(session, source, opened.ends, opened.earlier, asked.allow_leak)
         data = evaluating.look(session, source, opened.ends)
-        planned = choosing.planned(
-            asked.metrics, opened.ends, data, baseline is not None, limits.metrics(asked.limits)
-        )
+        looked, ends = sight.prepare(session, asked, source, opened.ends, data)
+        planned = choosing.planned(ends, data, baseline is not None, asked, looked)
         for text in notes:
             listener.note(text)
-        task = Task(opened.candidate, baseline, source, opened.ends, planned, asked.jobs)
+        task = Task(opened.candidate, baseline, source, opened.ends, planned, looked, asked.jobs)
         found = evaluating.evaluate(session, task, data.count)
         scores = scoring.scores(planned, found, Sampling(seed=asked.request.seed))
         table, no_table = confusion.tables(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgepipe import catalog
+from edgepipe.data.kind import names_function
 from edgepipe.errors import SamplesError, UnknownName
 from edgepipe.validation.metrics.classification import TopK
 from edgepipe.validation.metrics.metric import Metric, Misfit
+from edgepipe.validation.metrics.users import LOWER, UsersMetric
 
 if TYPE_CHECKING:
     from edgepipe.artifact import Port
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 TOP_K = re.compile(r"top[-_]?([1-9]\d*)")
 
 
-def named(name: str) -> Metric:
-    """`top1`, `mae`, any `topK`."""
+def named(name: str, **settings: Any) -> Metric:
+    """`top1`, `mae`, any `topK`, `module:function`; the settings are those of the user's code."""
+    if is_function(name):
+        return UsersMetric(name, **settings)
     if name in catalog.METRICS:
         made: Metric = catalog.load(catalog.METRICS[name])()
         return made
@@ -29,7 +33,7 @@ def named(name: str) -> Metric:
 
 def is_function(name: str) -> bool:
     """Whether it is one of the user: `module:function`."""
-    return ":" in name
+    return names_function(name.removesuffix(LOWER))
 
 
 def by_default(output: Port, labelled: bool, compared: bool) -> list[str]:
@@ -55,9 +59,9 @@ def check(
     labelled: bool,
     compared: bool,
     samples: int | None = None,
-    truth: str = "label",
+    truth: Collection[str] = ("label",),
 ) -> None:
-    """Refuse a metric before anything runs; `truth` is the kind that is given for the samples."""
+    """Refuse a metric before anything runs; `truth` are the kinds that the samples' may be of."""
     if words := misfit(metric, output):
         others = fitting(output, labelled, compared, truth)
         raise Misfit(
@@ -70,7 +74,7 @@ def check(
             f"{metric.name} compares with the float model, and there is none",
             hint="name it with --against.",
         )
-    if metric.needs_truth and not labelled:
+    if metric.needs_truth and (not labelled or metric.truth not in truth):
         raise SamplesError(
             f"{metric.name} needs to know what is true of each sample, and the data has no"
             f" {NAMES.get(metric.truth, metric.truth)}",
@@ -95,12 +99,12 @@ NAMES = {
 }
 
 
-def fitting(output: Port, labelled: bool, compared: bool, truth: str) -> list[str]:
+def fitting(output: Port, labelled: bool, compared: bool, truth: Collection[str]) -> list[str]:
     """Names of those that say something of an output, with what is known of the samples."""
     found = []
     for name in catalog.METRICS:
         metric = named(name)
-        possible = compared if metric.needs_reference else labelled and metric.truth == truth
+        possible = compared if metric.needs_reference else labelled and metric.truth in truth
         if possible and not misfit(metric, output):
             found.append(name)
     return found

@@ -75,6 +75,10 @@ class Metric(ABC):
         del rows
         return None
 
+    def judges_baseline(self) -> bool:
+        """Whether the float model's output has a figure of its own."""
+        return not self.needs_reference
+
     def checked(self, output: NDArray[Any]) -> NDArray[Any]:
         """The output, if it fits."""
         if words := self.misfit(output.shape, str(output.dtype)):

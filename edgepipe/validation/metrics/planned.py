@@ -20,7 +20,7 @@ class Planned:
 
     @functools.cached_property
     def metric(self) -> Metric:
-        return named(self.name)
+        return named(self.name, **self.settings)
 
     def opened(self) -> Planned:
         """With its metric made now, so that a wrong setting is met before any sample is run."""
