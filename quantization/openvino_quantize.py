@@ -32,6 +32,11 @@ class OpenvinoQuantizeOptions(Options):
     preset: Literal["auto", "performance", "mixed"] = option(
         "auto", "performance has symmetric activations, mixed asymmetric ones; auto is NNCF's."
     )
+    ranges: Literal["auto", "mean", "widest"] = option(
+        "auto",
+        "Ranges of activations: the mean of the samples' extremes, as NNCF takes it, or the widest"
+        " that were seen; auto is the mean, and the widest where a repair is nearer with it.",
+    )
     device: Literal["ANY", "CPU", "GPU", "NPU", "CPU_SPR"] = option(
         "ANY", "The device whose integer kernels are aimed at."
     )
@@ -69,7 +74,7 @@ class OpenvinoQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.OPENVINO,)
     target: ClassVar[Format] = Format.OPENVINO_QUANTIZED
     toolchain: ClassVar[str] = "openvino"
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
     options: ClassVar[type[Options]] = OpenvinoQuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
@@ -157,7 +162,7 @@ def _quantized(
     try:
         if options.max_drop is not None:
             samples = openvino_accuracy.labelled(data)
-            how = _parameters(nncf, options, attention, (), options.preset)
+            how = _parameters(nncf, options, attention, (), options.preset, options.ranges)
             made, said = openvino_accuracy.quantize(
                 model,
                 dataset,
@@ -170,11 +175,11 @@ def _quantized(
             notes += said
         else:
 
-            def make(spared: tuple[str, ...], preset: str) -> Any:
-                how = _parameters(nncf, options, attention, spared, preset)
+            def make(spared: tuple[str, ...], preset: str, ranges: str) -> Any:
+                how = _parameters(nncf, options, attention, spared, preset, ranges)
                 return nncf.quantize(model, dataset, subset_size=len(data), **how)
 
-            made = make((), options.preset)
+            made = make((), options.preset, options.ranges)
             if options.repair == "auto" and _is_quantized(made):
                 repair = openvino_repair.OpenvinoRepair(
                     model,
@@ -184,6 +189,7 @@ def _quantized(
                     options.limit_db,
                     time.monotonic() + options.repair_seconds,
                     options.preset,
+                    options.ranges,
                 )
                 repair.run()
                 made = repair.best
@@ -210,9 +216,12 @@ def _parameters(
     attention: bool,
     spared: tuple[str, ...],
     preset: str,
+    ranges: str,
 ) -> dict[str, Any]:
     """What NNCF is told, but for the data."""
     advanced = nncf.AdvancedQuantizationParameters()
+    if ranges == "widest":
+        advanced.activations_range_estimator_params = _widest()
     if options.smooth_quant is not None:
         advanced.smooth_quant_alphas = nncf.AdvancedSmoothQuantParameters(
             matmul=options.smooth_quant
@@ -234,6 +243,20 @@ def _parameters(
         ),
         "advanced_parameters": advanced,
     }
+
+
+def _widest() -> Any:
+    """From the least to the greatest number of all samples."""
+    said = importlib.import_module("nncf.quantization.range_estimator")
+    least, most = said.StatisticsType.MIN, said.StatisticsType.MAX
+    return said.RangeEstimatorParameters(
+        min=said.StatisticsCollectorParameters(
+            statistics_type=least, aggregator_type=said.AggregatorType.MIN
+        ),
+        max=said.StatisticsCollectorParameters(
+            statistics_type=most, aggregator_type=said.AggregatorType.MAX
+        ),
+    )
 
 
 def _is_quantized(model: Any) -> bool:
