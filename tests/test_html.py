@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -228,6 +229,50 @@ def test_page_shows_a_diagnosis_and_a_validation_of_the_same_files_alone(tmp_pat
         said = Outline(rendered({"routes": [], "outputs": [model]}, tmp_path)).text
         assert ("conv_7" in said) is shown
         assert ("max-drop" in said) is shown
+
+
+def spots(found: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a document, of long lists the first ones."""
+    inside = list(found.items()) if isinstance(found, dict) else []
+    inside += list(enumerate(found[:3])) if isinstance(found, list) else []
+    return [here, *(spot for key, one in inside for spot in spots(one, (*here, key)))]
+
+
+def test_a_damaged_report_is_refused_or_shown_and_never_a_crash(tmp_path: Path) -> None:
+    document = json.loads(json.dumps(validation().to_json()))
+    for side in ("candidate", "baseline"):
+        document["latency"][side]["times"] = document["latency"][side]["times"][:40]
+    whole = json.dumps({"routes": [], "outputs": [], "validation": document})
+    chance = random.Random(0)
+    wrong: list[Any] = [
+        None,
+        "x",
+        -1,
+        0,
+        1e308,
+        float("nan"),
+        float("inf"),
+        [],
+        {},
+        [None],
+        "<b>",
+        10**400,
+    ]
+    every = [spot for spot in spots(json.loads(whole)) if spot]
+    refused = 0
+    for spot in every:
+        damaged = json.loads(whole)
+        inner = damaged
+        for key in spot[:-1]:
+            inner = inner[key]
+        inner[spot[-1]] = chance.choice(wrong)
+        try:
+            made = page.of_file(damaged, tmp_path / "report.json")
+        except InputError:
+            refused += 1
+        else:
+            assert '"nan"' not in made and '"inf"' not in made
+    assert 0 < refused < len(every)
 
 
 def run(*words: str | Path) -> Any:

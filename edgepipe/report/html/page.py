@@ -95,6 +95,6 @@ def of_file(data: object, source: Path) -> str:
         raise InputError(f"{foreign}: a JSON object was expected", hint=HINT)
     try:
         return render(data, source.parent, str(source))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         why = f"{type(error).__name__}: {error}"
         raise InputError(f"{foreign}: {why}", hint=HINT) from error

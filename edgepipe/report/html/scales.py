@@ -31,7 +31,7 @@ class Scale:
         return Scale(low, high, start, end, low > 0 and high / low > LOGARITHMIC)
 
     def __call__(self, value: float) -> float:
-        low, high, here = self.low, self.high, min(max(value, self.low), self.high)
+        low, high, here = self.low, self.high, min(max(self.low, value), self.high)
         if self.logarithmic:
             low, high, here = math.log10(low), math.log10(high), math.log10(here)
         return round(self.start + (here - low) / ((high - low) or 1.0) * (self.end - self.start), 1)
