@@ -1586,26 +1586,44 @@ def table(document: Json) -> str:
 
 
 def junit(document: Json) -> str:
+    """A suite a model and a case a check, by the schema of Jenkins and that of Ant's reports."""
+    text = "".join(_suite(document, at, found) for at, found in enumerate(document["models"]))
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n{text}</testsuites>\n'
+    return re.sub("[^\t\n\x20-\ufffd]", "?", text)
+
+
+def _suite(document: Json, at: int, found: Json) -> str:
     from xml.sax.saxutils import escape, quoteattr
 
-    cases, failures, skipped = [], 0, 0
-    of = quoteattr(document["bundle"]["name"])
-    for found in document["models"]:
-        for one in found["checks"]:
-            words = one["words"] + (f" -> {found['error']['hint']}" if "error" in found else "")
-            inner = f"<system-out>{escape(words)}</system-out>"
-            if one["verdict"] in (FAILED, UNDECIDED):
-                failures += 1
-                inner = f"<failure type={quoteattr(one['verdict'])} message={quoteattr(words)}/>"
-            elif one["verdict"] == SKIPPED:
-                skipped += 1
-                inner = f"<skipped message={quoteattr(words)}/>"
-            name = quoteattr(f"{found['model']}.{one['check']}")
-            cases.append(f"  <testcase classname={of} name={name}>{inner}</testcase>")
-    head = f'<testsuite name="edgepipe on device" tests="{len(cases)}" failures="{failures}"'
-    head += f' skipped="{skipped}" errors="0" time="{document["seconds"]}">'
-    text = "\n".join(['<?xml version="1.0" encoding="utf-8"?>', head, *cases, "</testsuite>", ""])
-    return re.sub("[^\t\n\x20-\ufffd]", "?", text)
+    cases, lines = [], []
+    counts = {"failure": 0, "skipped": 0}
+    hint = f" -> {found['error']['hint']}" if found.get("error", {}).get("hint") else ""
+    for one in found["checks"]:
+        words, inner = one["words"] + hint, ""
+        lines.append(f"{one['check']}: {one['verdict']}: {words}")
+        if one["verdict"] == SKIPPED or (one["verdict"] == UNDECIDED and not document["exit_code"]):
+            counts["skipped"] += 1
+            inner = f"<skipped message={quoteattr(words)}/>"
+        elif one["verdict"] in (FAILED, UNDECIDED):
+            counts["failure"] += 1
+            inner = f"<failure type={quoteattr(one['verdict'])} message={quoteattr(words)}/>"
+        name = quoteattr(f"{found['model']}.{one['check']}")
+        of = quoteattr(document["bundle"]["name"] or "bundle")
+        cases.append(f'<testcase classname={of} name={name} time="0.000">{inner}</testcase>\n')
+    bundle = document["bundle"]
+    properties = "".join(
+        f"<property name={quoteattr(name)} value={quoteattr(str(value))}/>"
+        for name, value in (("bundle", bundle["sha256"]), ("board", document["board"]["cpu"]))
+    )
+    return (
+        f'<testsuite id="{at}" name={quoteattr(found["model"])} package="edgepipe.device"'
+        f' timestamp="{document["started"].rstrip("Z")}"'
+        f" hostname={quoteattr(document['board']['host'] or 'board')}"
+        f' tests="{len(cases)}" failures="{counts["failure"]}" errors="0"'
+        f' skipped="{counts["skipped"]}" time="{document["seconds"]:.3f}">\n'
+        f"<properties>{properties}</properties>\n{''.join(cases)}"
+        f"<system-out>{escape(chr(10).join(lines))}</system-out><system-err/>\n</testsuite>\n"
+    )
 
 
 def made_folder(path: str) -> None:

@@ -9,12 +9,12 @@ import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from junit_schema import suites
 from small_bundles import (
     COUNT,
     RUNNER,
@@ -216,10 +216,19 @@ def test_junit_has_a_case_for_each_model_and_check(
     bundle: Path, python: Path, tmp_path: Path
 ) -> None:
     result_of(bundle, tmp_path, "--no-latency", python=python)
-    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
-    names = {case.get("name") for case in suite}
-    assert names >= {"model_int8.tflite.host", "model_float32.tflite.accuracy"}
-    assert suite.get("tests") == str(len(names)) == str(2 * len(run_on_device.CHECKS))
+    found = suites((tmp_path / "junit.xml").read_text())
+    assert [suite.get("name") for suite in found] == ["model_float32.tflite", "model_int8.tflite"]
+    for suite in found:
+        names = [str(case.get("name")).rpartition(".")[2] for case in suite.findall("testcase")]
+        assert names == list(run_on_device.CHECKS)
+
+
+def test_junit_of_a_failure_keeps_to_the_schema_too(bundle: Path, tmp_path: Path) -> None:
+    done = run(bundle, "--junit", tmp_path / "j.xml")
+    assert done.returncode == 3
+    (_, last) = suites((tmp_path / "j.xml").read_text())
+    (case,) = last.findall("testcase")
+    assert "pip install" in case[0].attrib["message"]
 
 
 def test_progress_can_be_read_by_a_program(bundle: Path, python: Path) -> None:
