@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from validated_nets import dense, labelled
 
 import edgepipe
+from edgepipe import store_lock
 from edgepipe.cli.main import run
 from edgepipe.errors import OptionError, UnknownName
+from edgepipe.settings import cache_root
+from edgepipe.story import Silent
 from edgepipe.validation import measuring
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evidence import Verdict
@@ -129,3 +134,26 @@ def test_plan_follows_what_was_asked(tmp_path: Path) -> None:
     assert (plan.seconds, plan.batches, plan.ratio_limit) == (7, (1, 8), 1.2)
     assert plan.threads[0] == 1
     assert measuring.plan_of(asked(tmp_path, threads=3)).threads == (3,)
+
+
+def test_two_measurements_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "PATIENCE_SECONDS", -1)
+    held = store_lock.try_lock(cache_root() / "latency.lock")
+    while held is None:  # Another test, or a person, measures.
+        time.sleep(0.1)
+        held = store_lock.try_lock(cache_root() / "latency.lock")
+    mine, told = held, list[str]()
+    let_go = threading.Event()
+
+    class Told(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+            if "waiting" in text:
+                mine.release()
+                let_go.set()
+
+    model = dense(tmp_path, "one.tflite")
+    found = edgepipe.bench(model, latency_budget=0.1, listener=Told())
+    assert let_go.is_set()
+    assert found.latency is not None
+    assert sum("waiting for another" in text for text in told) == 1

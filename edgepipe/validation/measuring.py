@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import given_data, gpu, tensors
+from edgepipe import given_data, gpu, store_lock, tensors
 from edgepipe.artifact import Signature
 from edgepipe.errors import EdgepipeError, StageError
 from edgepipe.samples import SampleSource
-from edgepipe.session import Session
+from edgepipe.session import PATIENCE_SECONDS, Session
+from edgepipe.settings import cache_root
+from edgepipe.store_lock import FileLock, Waiting
 from edgepipe.validation import energy, latency, machine, placement
 from edgepipe.validation.asked import Asked
 from edgepipe.validation.evidence import Energy, Latency, Memory, Placement
@@ -107,7 +109,7 @@ def measure(
     session: Session, candidate: Subject, baseline: Subject | None, feeds: Path, plan: Plan
 ) -> Measured:
     """Everything on the same sample. Nothing else of this run should be at work meanwhile."""
-    with ExitStack() as stack:
+    with _alone(session), ExitStack() as stack:
 
         def started(subject: Subject, name: str) -> Side:
             side = stack.enter_context(Side(session, subject, feeds, name))
@@ -131,6 +133,21 @@ def measure(
             None if second is None else int(second.started["memory"]),
         )
         return Measured(times, memory, used, where, absent, notes)
+
+
+def _alone(session: Session) -> FileLock:
+    """One measurement at a time on a machine: `check` has several models under way at once."""
+    told = False
+
+    def on_wait(waiting: Waiting) -> None:
+        nonlocal told
+        if not told and waiting.seconds > PATIENCE_SECONDS:
+            told = True
+            session.listener.note("waiting for another edgepipe that measures latency")
+
+    root = cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    return store_lock.lock(root / "latency.lock", on_wait=on_wait)
 
 
 def _energy(
