@@ -90,16 +90,17 @@ class Workers:
             else:
                 _let_go(child)
 
-    def warm(self, interpreter: Interpreter, modules: tuple[str, ...]) -> None:
-        """Start a worker and let it import, without waiting for it."""
-        child = self._take(interpreter, unless_there=True)
-        if child is None:
-            return
-        log = self.folder / f"warm-{interpreter.toolchain}.log"
-        # A worker that died already is met at its first real job.
-        with contextlib.suppress(OSError):
-            _write(child, "edgepipe.work:preload", {"modules": list(modules)}, log)
-        self._give_back(child)
+    def warm(self, interpreter: Interpreter, modules: tuple[str, ...], count: int = 1) -> None:
+        """Start workers until there are so many, and let them import, without waiting for it."""
+        for _ in range(count):
+            child = self._take(interpreter, unless_there=count)
+            if child is None:
+                return
+            log = self.folder / f"warm-{interpreter.toolchain}.log"
+            # A worker that died already is met at its first real job.
+            with contextlib.suppress(OSError):
+                _write(child, "edgepipe.work:preload", {"modules": list(modules)}, log)
+            self._give_back(child)
 
     def call(
         self, interpreter: Interpreter, entry: str, arguments: dict[str, Any], log: Path
@@ -124,8 +125,9 @@ class Workers:
         self._give_back(child)
         return _read_answer(answer, max(peak), log)
 
-    def _take(self, interpreter: Interpreter, unless_there: bool = False) -> _Child | None:
-        """An idle worker of the toolchain, or a new one; None where there is one, if so asked."""
+    def _take(self, interpreter: Interpreter, unless_there: int = 0) -> _Child | None:
+        """An idle worker of the toolchain, or a new one; with `unless_there` a new one only, and
+        None where there are so many."""
         with self._lock:
             if self._closed:
                 if unless_there:
@@ -139,7 +141,7 @@ class Workers:
                 elif not unless_there:
                     child.busy = True
                     return child
-            if group and unless_there:
+            if unless_there and len(group) >= unless_there:
                 return None
             self._count += 1
             child = _start(interpreter, self.folder / f"worker-{self._count}")

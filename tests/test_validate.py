@@ -141,6 +141,12 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, data: Path) 
         validated(tmp_path, data, baselin="keras")
 
 
+def test_device_that_nothing_would_heed_is_refused(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(OptionError, match="--device usb: a tflite model has no such device"):
+        validated(tmp_path, data, device="usb")
+    assert validated(tmp_path, data, device="cpu").report["candidate"]["device"] == "cpu"
+
+
 def test_data_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="on which samples"):
         edgepipe.validate(dense(tmp_path, "float.tflite"))

@@ -10,23 +10,15 @@ from edgepipe.errors import OptionError
 from edgepipe.plan import routes_between
 from edgepipe.session import Session
 from edgepipe.validation.asked import Asked
-from edgepipe.validation.opening import Opened
+from edgepipe.validation.opening import TENSORFLOW, TORCH, WITH_GPU, Opened
 from edgepipe.validation.subject import Subject
 
-TENSORFLOW = (Format.KERAS, Format.KERAS_H5, Format.SAVED_MODEL)
-TORCH = (
-    Format.TORCH_EXPORT,
-    Format.TORCHSCRIPT,
-    Format.TORCH_PICKLE,
-    Format.TORCH_SOURCE,
-)
 TAKES: dict[str, tuple[Format, ...]] = {
     "keras": TENSORFLOW,
     "torch": TORCH,
     "tensorflow-xla": TENSORFLOW,
 }
 """Which models each baseline runs; ONNX Runtime takes all that can be converted to ONNX."""
-WITH_GPU = (*TENSORFLOW, *TORCH, Format.ONNX)
 
 
 def choose(session: Session, asked: Asked, opened: Opened) -> Subject | None:

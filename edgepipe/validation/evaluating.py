@@ -112,6 +112,7 @@ def evaluate(session: Session, task: Task, count: int) -> Evaluation:
     """All samples of the task. Raises the first error; what is done by then stays in the store."""
     start = time.perf_counter()
     work = _Work(session, task, count)
+    work.warm()
     with ThreadPoolExecutor(work.jobs) as pool:
         pending = {pool.submit(work.do, *stretch): stretch for stretch in work.stretches}
         done, made_samples = 0, 0
@@ -155,6 +156,17 @@ class _Work:
         self.data = task.source.key(task.ends)
         self._entries: dict[tuple[int, int], Any] = {}
         self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Let the workers of both sides import at once: a stretch needs one after the other."""
+        first, store = self.stretches[0], self.session.store
+        if store.find(self._rows_key(first)) is not None:
+            return  # Mostly all of them are kept then.
+        for subject in (self.baseline, self.candidate):
+            if subject is not None and store.find(self._outputs_key(subject, first)) is None:
+                found = self.session.interpreter_of(subject)
+                count = min(self.jobs, len(self.stretches))
+                self.session.workers.warm(found, subject.kind.preload, count)
 
     def do(self, start: int, stop: int) -> bool:
         """One stretch; whether it was there."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepipe import catalog, inputs, making, toolchain
-from edgepipe.artifact import COMPILED, QUANTIZED, Artifact, Format, Port, Signature
+from edgepipe import catalog, gpu, inputs, making, toolchain
+from edgepipe.artifact import COMPILED, IR, QUANTIZED, Artifact, Format, Port, Signature
 from edgepipe.errors import InputError, OptionError, PathError, UsageError
 from edgepipe.quantized_proof import STORED
 from edgepipe.request import Request, open_model
@@ -17,6 +17,15 @@ from edgepipe.validation.asked import Asked
 from edgepipe.validation.earlier import Earlier
 from edgepipe.validation.subject import Subject
 
+TENSORFLOW = (Format.KERAS, Format.KERAS_H5, Format.SAVED_MODEL)
+TORCH = (
+    Format.TORCH_EXPORT,
+    Format.TORCHSCRIPT,
+    Format.TORCH_PICKLE,
+    Format.TORCH_SOURCE,
+)
+WITH_GPU = (*TENSORFLOW, *TORCH, Format.ONNX)
+"""Formats whose runners take an NVIDIA GPU."""
 LOADS = ("weights", "model_args", "python_path", "submodule", "custom_objects")
 """What of the conversion's request says how its model loads."""
 
@@ -50,7 +59,7 @@ def open_both(session: Session, asked: Asked) -> Opened:
     else:
         ends = _batch_of_one(_in_numbers(artifact, [inputs.parse(one) for one in request.inputs]))
         artifact = artifact.with_signature(_shaped(artifact.ends(), ends))
-    device = asked.device if artifact.format in COMPILED or asked.device else ""
+    device = _device(asked.device, artifact.format)
     subject = Subject.of(artifact, device=device, threads=asked.threads)
     subject = replace(subject, label=f"{artifact.path.name} in {subject.runtime}")
     return Opened(subject, source, ends, request, found, notes, absent)
@@ -143,6 +152,20 @@ def _source(
             replace(making.describe(session, source).signature, inputs=source.ends().inputs)
         )
     return source, ""
+
+
+def _device(name: str, format: Format) -> str:
+    """A runner without devices would run on the CPU and say nothing."""
+    if name.lower() in ("", "cpu") or format in (*IR, *COMPILED):
+        return "" if name.lower() == "cpu" and format not in IR else name
+    if format in WITH_GPU and gpu.is_gpu(name):
+        gpu.require()
+        return name
+    known = "cpu or gpu" if format in WITH_GPU else "cpu"
+    raise OptionError(
+        f"--device {name}: a {format} model has no such device here",
+        hint=f"it runs on {known}; Edge TPU and OpenVINO files have devices of their own.",
+    )
 
 
 def _require(format: Format) -> None:
