@@ -185,38 +185,50 @@ class Line:
         self.refused = False
         """Whether the board is gone for good."""
         self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._done = False
         self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.settimeout(0.05)
         self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def __enter__(self) -> Line:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._done = True
+        self._threads[0].join()
         self._listening.close()
         self.cut()
+        for each in self._threads:
+            each.join()
+        for one in self._open:
+            one.close()
 
     def cut(self) -> None:
         """All connections, at once and without a word of farewell."""
-        for each in self._open:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        self._open.clear()
+        with self._lock:
+            for each in self._open:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
-        while True:
+        while not self._done:
             try:
                 near, _ = self._listening.accept()
-            except OSError:
-                return
+            except TimeoutError:
+                continue
             if self.refused:
                 near.close()
                 continue
+            near.settimeout(None)
             far = socket.create_connection(("127.0.0.1", self.to))
-            self._open += [near, far]
-            threading.Thread(target=self._carry, args=(near, far, True), daemon=True).start()
-            threading.Thread(target=self._carry, args=(far, near, False), daemon=True).start()
+            with self._lock:
+                self._open += [near, far]
+            for ends in ((near, far, True), (far, near, False)):
+                self._threads.append(threading.Thread(target=self._carry, args=ends, daemon=True))
+                self._threads[-1].start()
 
     def _carry(self, source: socket.socket, target: socket.socket, up: bool) -> None:
         with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from edgepipe.devices import remote
 from edgepipe.devices.board import Board, Done, Job
 from edgepipe.devices.inventory import Device
 from edgepipe.devices.ssh import SshBoard
+from edgepipe.devices.together import Together
 from edgepipe.errors import DeviceUnreachable, OptionError, StageFailed, ToolMissing
 
 BOTH_WAYS = """
@@ -75,6 +77,15 @@ def go(board: Board, what: Job, folder: Path) -> tuple[Done, list[str]]:
     return done, lines
 
 
+def alive(pid: str) -> bool:
+    """Whether a process runs; what was killed may wait a while to be taken note of."""
+    try:
+        state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in ("Z", "X")
+
+
 def test_a_job_goes_there_and_its_results_come_back(
     tmp_path: Path, board: Callable[..., SshBoard], there: Path
 ) -> None:
@@ -112,7 +123,7 @@ def test_a_job_that_takes_too_long_is_ended_there(
     with board() as reached:
         done, _ = go(reached, job(tmp_path, script, seconds=1.0), tmp_path)
     assert done.code == 124
-    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+    assert not alive((tmp_path / "pid").read_text())
 
 
 def test_secrets_reach_the_job_and_nothing_else(
@@ -277,3 +288,25 @@ def test_all_goes_over_one_connection(board: Callable[..., SshBoard], server: Se
         for number in range(3):
             assert reached.ask(f"print({number})").strip() == str(number)
     assert accepted() - before == 1
+
+
+def test_an_interrupt_ends_the_job_there_and_leaves_nothing(
+    tmp_path: Path, board: Callable[..., SshBoard], there: Path
+) -> None:
+    script = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
+    seen: list[str] = []
+
+    def hear(words: str) -> None:
+        seen.append(words)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    together = Together()
+
+    def act(device: Device) -> None:
+        with together.board(device) as reached:
+            reached.run(job(tmp_path, script), tmp_path / "out", hear, lambda words: None)
+
+    with board() as known, pytest.raises(KeyboardInterrupt):
+        together.each(act, [known.device])
+    assert not alive(seen[0]), "the job went on"
+    assert not list(there.glob("run-*")), "its folder stayed"

@@ -162,23 +162,17 @@ def _swept(
     devices: Sequence[Device], bundle: Path, asked: Asked, over: dict[str, tuple[str, ...]],
     target: Path, told: Told,
 ) -> list[Result]:  # fmt: skip
-    """Boards beside each other, the settings of one board one after the other."""
-    from concurrent.futures import ThreadPoolExecutor
-
     from edgepipe.devices import sweeping
-    from edgepipe.devices.running import run_one
+    from edgepipe.devices.running import Plan, run_plans
 
-    def sweep(device: Device) -> list[Result]:
-        found = []
-        for each in sweeping.variants(device, asked, over):
-            into = target / device.name / f"{Path(each.delegate).name}-{each.threads}"
-            found.append(run_one(device, bundle, each, into, told))
-            if found[-1].document is None:
-                break  # A board that is gone is gone for the other settings, too.
-        return found
-
-    with ThreadPoolExecutor(len(devices)) as pool:
-        return [result for each in pool.map(sweep, devices) for result in each]
+    plans = [
+        [
+            Plan(device, each, target / device.name / f"{Path(each.delegate).name}-{each.threads}")
+            for each in sweeping.variants(device, asked, over)
+        ]
+        for device in devices
+    ]
+    return run_plans(plans, bundle, told)
 
 
 def show(entries: Sequence[Mapping[str, Any]]) -> None:

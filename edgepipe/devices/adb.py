@@ -7,7 +7,8 @@ import shlex
 import shutil
 
 from edgepipe.devices.inventory import Device
-from edgepipe.devices.remote import Lost, RemoteBoard, Said
+from edgepipe.devices.remote import RemoteBoard, Said
+from edgepipe.devices.sending import Lost
 from edgepipe.errors import DeviceUnreachable, ToolMissing
 
 FOLDER = "/data/local/tmp/edgepipe-device"

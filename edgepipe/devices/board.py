@@ -75,6 +75,10 @@ class Board(ABC):
     def clean(self) -> None:
         """Take away all that was ever put on the board."""
 
+    @abstractmethod
+    def stop(self) -> None:
+        """End what runs there, as soon as may be; called from another thread."""
+
     def close(self) -> None:  # noqa: B027 - most boards hold nothing open
         """Let go of the connection."""
 

@@ -37,7 +37,7 @@ def run(folder: str, seconds: float, command: List[str]) -> int:
     write(PID, str(os.getpid()))
     write(ALIVE, "")
     code = guarded(command, seconds)
-    write(CODE, str(code))
+    write(CODE, "%d\n" % code)
     os._exit(0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepipe.devices import layer_models
-from edgepipe.devices.board import Job, open_board
+from edgepipe.devices.board import Job
 from edgepipe.devices.inventory import Device
 from edgepipe.devices.layer_models import Layers, Row
 from edgepipe.devices.running import BUNDLE, RUNNER, Asked, Told, runner_file, stopped
+from edgepipe.devices.together import Together
 
 SCRIPT = "board_layers.py"
 OUT = "layers.npz"
@@ -165,13 +165,15 @@ class _Runs:
     def everywhere(
         self, devices: Sequence[Device], file: Path, feeds: Path | None, into: Path
     ) -> dict[str, Path]:
-        with ThreadPoolExecutor(len(devices)) as pool:
-            made = pool.map(
-                lambda device: self._one(device, file, feeds, into / device.name), devices
-            )
-            return {device.name: path for device, path in zip(devices, made, strict=True)}
+        together = Together()
+        made = together.each(
+            lambda device: self._one(device, file, feeds, into / device.name, together), devices
+        )
+        return {device.name: path for device, path in zip(devices, made, strict=True)}
 
-    def _one(self, device: Device, file: Path, feeds: Path | None, into: Path) -> Path:
+    def _one(
+        self, device: Device, file: Path, feeds: Path | None, into: Path, together: Together
+    ) -> Path:
         files = {
             SCRIPT: Path(__file__).with_name(SCRIPT),
             RUNNER: runner_file(),
@@ -193,7 +195,7 @@ class _Runs:
             secrets=self.asked.secrets(),
         )  # fmt: skip
         self.told(device.name, "note", {"words": f"every operator of {self.model}"})
-        with open_board(device) as board:
+        with together.board(device) as board:
             done = board.run(job, into, lambda line: None, lambda words: None)
         if OUT not in done.results:
             raise stopped(device, done)

@@ -31,6 +31,9 @@ if os.getppid() == int(sys.argv[1]):
 class LocalBoard(Board):
     """Nothing is copied: a job's folder holds links, and goes with the job."""
 
+    _running: subprocess.Popen[str] | None = None
+    _stopped = False
+
     def start(self) -> tuple[list[str], dict[str, str]]:
         """How its Python is started, and the environment for that."""
         device = self.device
@@ -82,7 +85,7 @@ class LocalBoard(Board):
             folder = Path(scratch)
             for name, file in job.files.items():
                 (folder / name).symlink_to(file.absolute())
-            code, said = _run(
+            code, said = self._run(
                 [*command, job.script, *job.arguments],
                 {**environment, **job.secrets},
                 folder,
@@ -98,49 +101,57 @@ class LocalBoard(Board):
                     results[name] = into / name
         return Done(code, said, results)
 
+    def _run(
+        self, command: list[str], environment: dict[str, str], folder: Path, seconds: float,
+        on_line: Tell,
+    ) -> tuple[int, str]:  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=folder,
+            start_new_session=True,
+        )
+        self._running = process
+        if self._stopped:
+            _kill(process)
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            _kill(process)
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        lines = []
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line)
+                on_line(line.rstrip("\n"))
+            code = process.wait()
+        finally:
+            timer.cancel()
+            _kill(process)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        if late.is_set():
+            lines.append(f"ended after {seconds:.0f} s\n")
+            code = TIMED_OUT
+        return code, "".join(lines)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._running is not None:
+            _kill(self._running)
+
     def clean(self) -> None:
         """Nothing stays here but the emulated system, which other devices may share."""
-
-
-def _run(
-    command: list[str], environment: dict[str, str], folder: Path, seconds: float, on_line: Tell
-) -> tuple[int, str]:
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), *command],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        cwd=folder,
-        start_new_session=True,
-    )
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        _kill(process)
-
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    lines = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            on_line(line.rstrip("\n"))
-        code = process.wait()
-    finally:
-        timer.cancel()
-        _kill(process)
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-    if late.is_set():
-        lines.append(f"ended after {seconds:.0f} s\n")
-        code = TIMED_OUT
-    return code, "".join(lines)
 
 
 TIMED_OUT = 124

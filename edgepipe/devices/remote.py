@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import shlex
@@ -22,19 +21,14 @@ from edgepipe.devices import board_guard, feeding
 from edgepipe.devices.board import ASK_SECONDS, TAIL, Board, Done, Job, Tell
 from edgepipe.devices.inventory import Device
 from edgepipe.devices.pieces import Piece, cut
+from edgepipe.devices.sending import SLOWEST, Lost, Sending
 from edgepipe.errors import DeviceUnreachable, EdgepipeError, StageFailed, ToolMissing
 
 GUARD = "board_guard.py"
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each try to connect again; a board that reboots is not waited for."""
-SLOWEST = 8_000.0
-"""Bytes a second, below which a transfer is given up."""
 NOT_FOUND = 127
 Made = TypeVar("Made")
-
-
-class Lost(Exception):
-    """The connection failed; trying again may help."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,8 @@ class RemoteBoard(Board):
         self.reconnects = 0
         self.sent = 0
         self._warn: Tell = lambda words: None
+        self._running: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     # What each kind of connection is.
 
@@ -85,6 +81,7 @@ class RemoteBoard(Board):
                 stderr=errors,
                 start_new_session=True,
             )
+            self._running = process
             try:
                 out = _drain(process, seconds, taken)
             finally:
@@ -104,15 +101,28 @@ class RemoteBoard(Board):
                 time.sleep(pause)
                 self.reconnects += 1
             try:
-                return act()
+                made = act()
             except Lost as lost:
                 last = lost
+            else:
+                self._refuse_if_stopped()
+                return made
+            self._refuse_if_stopped()
         raise DeviceUnreachable(
             f"{self.device.name} ({self.device.words}) was lost, and {len(PAUSES)} tries to reach"
             f" it again failed: {last}",
             hint="is it on, and plugged in? What was copied stays there, and the next run goes on"
             " from it.",
         ) from last
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._running is not None:
+            self._running.kill()
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise DeviceUnreachable(f"{self.device.name}: stopped")
 
     def checked(self, script: str, **others: Any) -> str:
         said = self.steady(lambda: self.shell(script, **others))
@@ -132,6 +142,10 @@ class RemoteBoard(Board):
     def ask(self, script: str, arguments: Sequence[str] = ()) -> str:
         words = f"{self.python} -c {shlex.quote(script)} {shlex.join(arguments)}"
         said = self.steady(lambda: self.shell(words))
+        self._need_python(said)
+        return said.out.decode("utf-8", "replace")
+
+    def _need_python(self, said: Said) -> None:
         if said.code == NOT_FOUND:
             raise ToolMissing(
                 f"{self.device.name} has no {self.device.python or 'python3'} on the PATH of"
@@ -142,7 +156,6 @@ class RemoteBoard(Board):
         if said.code:
             told = " ".join(said.errors.split())[-TAIL:]
             raise DeviceUnreachable(f"the Python of {self.device.name} failed: {told}")
-        return said.out.decode("utf-8", "replace")
 
     # Files.
 
@@ -161,49 +174,18 @@ class RemoteBoard(Board):
         """What the board has already is not sent, and what came halfway is gone on with."""
         root = self.root()
         unique = {piece.sha256: piece for piece in pieces}
-        names = " ".join(f"{root}/files/{digest}" for digest in unique)
-        sizes = self.steady(lambda: self._size(names))
-        lacking = [
-            piece for piece, size in zip(unique.values(), sizes, strict=True) if size != piece.size
-        ]
+        names = [f"{root}/files/{digest}{end}" for digest in unique for end in ("", ".part")]
+        sizes = self.steady(lambda: self.size_of(names))
+        found = zip(unique.values(), sizes[::2], sizes[1::2], strict=True)
+        lacking = [(piece, part) for piece, whole, part in found if whole != piece.size]
         if lacking:
-            tell(f"sending {sum(piece.size for piece in lacking) / 1e6:.1f} MB")
-        for piece in lacking:
-            self.steady(functools.partial(self._send, piece))
+            tell(f"sending {sum(piece.size for piece, _ in lacking) / 1e6:.1f} MB")
+        for piece, had in lacking:
+            self.steady(Sending(self, piece, f"{root}/files/{piece.sha256}", had).go)
 
-    def _send(self, piece: Piece) -> None:
-        there = f"{self.root()}/files/{piece.sha256}"
-        had = self._size(f"{there} {there}.part")
-        if had[0] == piece.size:
-            return
-        start = had[1] if 0 <= had[1] <= piece.size else 0
-        left = piece.size - start
-        into = ">>" if start else ">"
-        said = self.shell(
-            f"cat {into} {there}.part",
-            ASK_SECONDS + left / SLOWEST,
-            given=feeding.of_file(piece.file, piece.start + start, left),
-        )
-        self.sent += max(0, self._size(f"{there}.part")[0] - start)
-        if said.code:
-            raise StageFailed(
-                f"{piece.file.name} can't be written on {self.device.name}:"
-                f" {said.errors.strip()[-TAIL:]}",
-                hint=f"is there room? `edgepipe device doctor {self.device.name}` says.",
-            )
-        checked = self.shell(
-            f'test "$(sha256sum < {there}.part | cut -c 1-64)" = {piece.sha256}'
-            f" && mv {there}.part {there}"
-        )
-        if checked.code:
-            self.shell(f"rm -f {there}.part")
-            raise Lost(f"{piece.file.name} came over damaged")
-
-    def _size(self, names: str) -> list[int]:
-        said = self.shell(
-            f'for f in {names}; do if test -f "$f"; then wc -c < "$f"; else echo -1; fi; done'
-        )
-        return [int(line) for line in said.out.split()]
+    def size_of(self, names: Sequence[str]) -> list[int]:
+        """Bytes of each of these files there, -1 where there is none."""
+        return [int(line) for line in self.shell(_sizes(names)).out.split()]
 
     # Jobs.
 
@@ -221,16 +203,19 @@ class RemoteBoard(Board):
             if job.secrets:
                 self._give_secrets(folder, job.secrets)
             words = shlex.join([job.script, *job.arguments])
-            self.checked(f"cd {folder} && {self.python} {GUARD} run . {job.seconds} {words}")
+            start = f"cd {folder} && {self.python} {GUARD} run . {job.seconds} {words}"
+            self._need_python(self.steady(lambda: self.shell(start)))
             said = self._follow(folder, job.seconds, on_line)
-            code = self.checked(f"cat {folder}/code 2>/dev/null || echo 137").strip()
+            names = [f"{folder}/{shlex.quote(name)}" for name in job.results]
+            code, *sizes = self.steady(lambda: self._ended(folder, names))
             results = {}
-            for name in job.results:
-                if self._fetch(f"{folder}/{shlex.quote(name)}", into / name, tell):
+            for name, there, size in zip(job.results, names, sizes, strict=True):
+                if size >= 0:
+                    self._fetch(there, size, into / name)
                     results[name] = into / name
         finally:
             self._end(folder, [piece.sha256 for piece in wanted])
-        return Done(int(code), said, results, self.sent, self.reconnects)
+        return Done(code, said, results, self.sent, self.reconnects)
 
     def _give_secrets(self, folder: str, secrets: Mapping[str, str]) -> None:
         content = json.dumps(dict(secrets)).encode()
@@ -255,10 +240,12 @@ class RemoteBoard(Board):
         self.steady(follow)
         return seen.decode("utf-8", "replace")
 
-    def _fetch(self, there: str, target: Path, tell: Tell) -> bool:
-        size = self.steady(lambda: self._size(there))[0]
-        if size < 0:
-            return False
+    def _ended(self, folder: str, names: Sequence[str]) -> list[int]:
+        """The job's code, and the size of each result."""
+        said = self.shell(f"cat {folder}/code 2>/dev/null || echo 137; {_sizes(names)}")
+        return [int(line) for line in said.out.split()]
+
+    def _fetch(self, there: str, size: int, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
 
@@ -273,7 +260,6 @@ class RemoteBoard(Board):
                 f"{target.name} came back from {self.device.name} with {came} of {size} bytes",
                 hint="does a login there print something? It must not.",
             )
-        return True
 
     def _end(self, folder: str, kept: Any) -> None:
         """Stops what still runs, and leaves only the files of this run, for the next one."""
@@ -319,6 +305,12 @@ def _drain(
     if not late.is_alive() and process.returncode == -9:
         raise Lost(f"no answer within {seconds:.0f} s")
     return b"".join(pieces)
+
+
+def _sizes(names: Sequence[str]) -> str:
+    """The shell's words that print the size of each file, -1 where there is none."""
+    one = 'if test -f "$f"; then wc -c < "$f"; else echo -1; fi'
+    return f"for f in {' '.join(names)}; do {one}; done"
 
 
 def _assemble(name: str, pieces: Sequence[Piece]) -> str:

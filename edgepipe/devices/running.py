@@ -7,14 +7,14 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgepipe.devices.board import Done, Job, open_board
+from edgepipe.devices.board import Done, Job
 from edgepipe.devices.inventory import Device
+from edgepipe.devices.together import Together
 from edgepipe.errors import (
     EdgepipeError,
     OptionError,
@@ -29,7 +29,6 @@ from edgepipe.errors import (
 RUNNER = "run_on_device.py"
 BUNDLE = "model.edgebundle"
 SECONDS = 1800.0
-AT_A_TIME = 8
 KEY_VARIABLE, PUBLIC_VARIABLE = "EDGEPIPE_BUNDLE_KEY", "EDGEPIPE_BUNDLE_PUBLIC_KEY"
 TAIL_LINES = 8
 Told = Callable[[str, str, Mapping[str, Any]], None]
@@ -105,29 +104,46 @@ def runner_file() -> Path:
     return Path(spec.origin).with_name(RUNNER)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """One run on one board."""
+
+    device: Device
+    asked: Asked
+    into: Path
+
+
 def run_all(
     devices: Sequence[Device], bundle: Path, asked: Asked, into: Path, told: Told
 ) -> list[Result]:
     """All boards at once; none waits for another, and one that fails stops none."""
-    names = _model_names(bundle)
-    with ThreadPoolExecutor(min(AT_A_TIME, len(devices))) as pool:
-        futures = [
-            pool.submit(_guarded, device, bundle, names, asked, into / device.name, told)
-            for device in devices
-        ]
-        return [future.result() for future in futures]
+    plans = [[Plan(device, asked, into / device.name)] for device in devices]
+    return run_plans(plans, bundle, told)
 
 
-def run_one(device: Device, bundle: Path, asked: Asked, into: Path, told: Told) -> Result:
-    return _guarded(device, bundle, _model_names(bundle), asked, into, told)
+def run_plans(plans: Sequence[Sequence[Plan]], bundle: Path, told: Told) -> list[Result]:
+    """Boards beside each other, the runs of one board one after the other."""
+    names = model_names(bundle)
+    together = Together()
+
+    def go(several: Sequence[Plan]) -> list[Result]:
+        found = []
+        for plan in several:
+            found.append(_guarded(plan, bundle, names, told, together))
+            if found[-1].document is None:
+                break  # A board that is gone is gone for its other runs, too.
+        return found
+
+    return [result for each in together.each(go, plans) for result in each]
 
 
 def _guarded(
-    device: Device, bundle: Path, names: Sequence[str], asked: Asked, into: Path, told: Told
+    plan: Plan, bundle: Path, names: Sequence[str], told: Told, together: Together
 ) -> Result:
     start = time.monotonic()
+    device, asked = plan.device, plan.asked
     try:
-        done = _run(device, bundle, names, asked, into, told)
+        done = _run(plan, bundle, names, told, together)
         document = _document(device, done)
     except EdgepipeError as error:
         told(device.name, "failed", {"error": error.message})
@@ -138,9 +154,9 @@ def _guarded(
                   time.monotonic() - start)  # fmt: skip
 
 
-def _run(
-    device: Device, bundle: Path, names: Sequence[str], asked: Asked, into: Path, told: Told
-) -> Done:
+def _run(plan: Plan, bundle: Path, names: Sequence[str], told: Told, together: Together) -> Done:
+    device, asked = plan.device, plan.asked
+
     def hear(line: str) -> None:
         if line.startswith('{"event"'):
             try:
@@ -161,8 +177,10 @@ def _run(
         secrets=asked.secrets(),
     )
     told(device.name, "connecting", {})
-    with open_board(device) as board:
-        return board.run(job, into, hear, lambda words: told(device.name, "note", {"words": words}))
+    with together.board(device) as board:
+        return board.run(
+            job, plan.into, hear, lambda words: told(device.name, "note", {"words": words})
+        )
 
 
 _ERRORS: Mapping[int, type[EdgepipeError]] = {
@@ -201,7 +219,7 @@ def stopped(device: Device, done: Done) -> EdgepipeError:
     )
 
 
-def _model_names(bundle: Path) -> list[str]:
+def model_names(bundle: Path) -> list[str]:
     try:
         with zipfile.ZipFile(bundle) as archive:
             manifest = json.loads(archive.read("manifest.json"))

@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from edgepipe.devices.inventory import Device
-from edgepipe.devices.remote import Lost, RemoteBoard, Said
+from edgepipe.devices.remote import RemoteBoard, Said
+from edgepipe.devices.sending import Lost
 from edgepipe.devices.ssh_words import CONNECT_SECONDS, NO_CONNECTION, options, remedy
 from edgepipe.errors import DeviceUnreachable, OptionError, ToolMissing
 
