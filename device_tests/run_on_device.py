@@ -491,7 +491,9 @@ def version_of(distribution: str, package: str) -> str:
 class Litert:
     """LiteRT's interpreter, by whatever name it is installed, with its delegates."""
 
-    def __init__(self, module: Any, model: Json, content: bytes, args: argparse.Namespace) -> None:
+    def __init__(
+        self, module: Any, model: Json, content: bytes, args: argparse.Namespace, keep: bool = False
+    ) -> None:
         self.asked = args.delegate
         if self.asked == "auto" and model["form"] == "edgetpu":
             self.asked = "edgetpu"
@@ -505,7 +507,7 @@ class Litert:
             settings["experimental_op_resolver_type"] = getattr(kinds, resolver[self.asked])
         elif self.asked not in ("auto", "xnnpack"):
             settings["experimental_delegates"] = [self._delegate(module, model, args)]
-        if args.keep_tensors:
+        if keep:
             settings["experimental_preserve_all_tensors"] = True
         make = module.Interpreter
         try:
@@ -605,7 +607,8 @@ class Litert:
     def tensors(self) -> Iterator[Tuple[Json, Any]]:
         """Every op's outputs in the order of the ops, as far as the runtime kept them."""
         known = {one["index"]: one for one in self.interpreter.get_tensor_details()}
-        for op in self.interpreter._get_ops_details():
+        ops = self.interpreter._get_ops_details()
+        for op in (op for op in ops if "delegate" not in op["op_name"].lower()):
             for index in map(int, op["outputs"]):
                 details = known.get(index)
                 if details is None:
@@ -986,6 +989,8 @@ def measure(bundle: Bundle, model: Json, args: argparse.Namespace, tell: Any) ->
         {"growth": max(0, peak - before), "peak": peak, "model": size} if peak else None
     )
     found["heat"] = heat.end()
+    if args.keep_tensors:
+        found["tensors"] = keep_tensors(np, module, bundle, model, content, args)
     return found
 
 
@@ -1016,8 +1021,6 @@ def _samples(
         runtime.run()
         if not number:
             found["cold"] = time.perf_counter() - start
-            if args.keep_tensors:
-                found["tensors"] = keep_tensors(np, runtime, model, args)
         for at, (array, value) in enumerate(runtime.fetch()):
             wanted = expected[at]
             reference = references[at]
@@ -1047,8 +1050,24 @@ def _samples(
         found["outputs_file"] = os.path.basename(path)
 
 
-def keep_tensors(np: Any, runtime: Any, model: Json, args: argparse.Namespace) -> Json:
-    """The first sample's inner tensors as a file, in the order of the ops, to be compared."""
+def keep_tensors(
+    np: Any, module: Any, bundle: Bundle, model: Json, content: bytes, args: argparse.Namespace
+) -> Json:
+    """The first sample's inner tensors as a file, in the order of the ops, to be compared.
+
+    By an interpreter of its own, since keeping them changes what is computed how: LiteRT 2.3 gives
+    each op to XNNPACK alone, so that nothing is fused, and tflite_runtime leaves XNNPACK out.
+    """
+    if model["form"] == "openvino":
+        return {"file": "", "tensors": 0, "why": "OpenVINO keeps no inner tensors"}
+    try:
+        runtime = Litert(module, model, content, args, keep=True)
+        runtime.feed(
+            [prepared(next(bundle.rows(end["file"])), end.get("steps")) for end in model["inputs"]]
+        )
+        runtime.run()
+    except (Stop, RuntimeError, ValueError) as error:
+        return {"file": "", "tensors": 0, "why": str(error)}
     rows: List[Json] = []
     arrays = {}
     for facts, array in runtime.tensors():
@@ -1057,7 +1076,8 @@ def keep_tensors(np: Any, runtime: Any, model: Json, args: argparse.Namespace) -
     path = os.path.join(args.out or ".", f"tensors-{model['name'].replace('/', '_')}.npz")
     with open(path, "wb") as file:
         np.savez_compressed(file, index=np.array(json.dumps(rows)), **arrays)
-    return {"file": os.path.basename(path), "tensors": len(rows)}
+    placed = runtime.placement()
+    return {"file": os.path.basename(path), "tensors": len(rows), "placement": placed}
 
 
 def _latency(runtime: Any, args: argparse.Namespace, heat: Heat, tell: Any, model: Json) -> Json:

@@ -113,26 +113,35 @@ def test_delegate_that_was_used_is_read_from_the_graph(
 
 
 def test_a_delegate_that_took_nothing_fails(bundle: Path, python: Path, tmp_path: Path) -> None:
-    """Inner tensors can't be kept of what a delegate took, so LiteRT leaves XNNPACK out."""
     placement = {"asked": "xnnpack", "used": False, "taken": 0, "ops": 4, "left": {}}
     found = run_on_device._judge_placement(placement, "tflite", None)
     assert found["verdict"] == "failed"
     assert "took none of the 4 ops" in found["words"]
 
 
+@pytest.mark.parametrize("delegate", ["none", "auto"])
 def test_outputs_and_inner_tensors_are_written_to_be_compared(
-    bundle: Path, python: Path, tmp_path: Path
+    delegate: str, bundle: Path, python: Path, tmp_path: Path
 ) -> None:
-    words = ("--keep-tensors", "--delegate", "none", "--no-latency", "--limit", "3")
+    words = ("--keep-tensors", "--delegate", delegate, "--no-latency", "--limit", "3")
     result = result_of(bundle, tmp_path, *words, python=python)
     found = model_of(result)
+    assert found["placement"]["used"] is (delegate == "auto")
     with np.load(tmp_path / found["outputs_file"]) as file:
         assert json.loads(str(file["names"])) == list(found["outputs"])
         assert (file["o0"].dtype, len(file["o0"])) == (np.int8, 3)
+        answer = file["o0"][0]
     with np.load(tmp_path / found["tensors"]["file"]) as file:
         index = json.loads(str(file["index"]))
-        assert [row["op"] for row in index].count("FULLY_CONNECTED") == 2
-        assert all(row["step"] for row in index if file[f"t{index.index(row)}"].dtype == np.int8)
+        arrays = [file[f"t{place}"] for place in range(len(index))]
+    kinds = [row["op"] for row in index]
+    assert kinds.count("FULLY_CONNECTED") == 2
+    assert "DELEGATE" not in kinds
+    assert all(
+        row["step"] for row, array in zip(index, arrays, strict=True) if array.dtype == np.int8
+    )
+    (last,) = [array for row, array in zip(index, arrays, strict=True) if row["op"] == "SOFTMAX"]
+    assert np.abs(last.astype(int) - answer).max() <= 1  # Computed op by op, and not left empty.
 
 
 def test_other_numbers_are_seen_in_steps() -> None:
