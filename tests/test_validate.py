@@ -20,6 +20,7 @@ from edgepipe.cli.main import run
 from edgepipe.errors import InputError, LimitError, OptionError, SamplesError, UnknownName
 from edgepipe.session import Session
 from edgepipe.store import Store
+from edgepipe.story import Silent
 from edgepipe.validation import evaluating, matching, validating
 from edgepipe.validation.evaluating import Task
 from edgepipe.validation.evidence import Gate, Verdict
@@ -147,6 +148,20 @@ def test_device_that_nothing_would_heed_is_refused(tmp_path: Path, data: Path) -
     assert validated(tmp_path, data, device="cpu").report["candidate"]["device"] == "cpu"
 
 
+def test_progress_says_how_far_it_is(tmp_path: Path, data: Path) -> None:
+    told: list[tuple[int, int, float | None]] = []
+
+    class Listening(Silent):
+        def progressed(self, what: str, done: int, total: int, left: float | None) -> None:
+            told.append((done, total, left))
+
+    validated(tmp_path, data, listener=Listening())
+    assert [total for _, total, _ in told] == [SAMPLES] * 6
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[-1][0] == SAMPLES and told[-1][2] == 0
+    assert all(left is not None and left >= 0 for _, _, left in told)
+
+
 def test_data_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="on which samples"):
         edgepipe.validate(dense(tmp_path, "float.tflite"))
@@ -252,7 +267,7 @@ def test_rows_are_in_the_order_of_the_samples_however_many_work(
     assert many.kept == 0
     assert many.positions == alone.positions == list(range(SAMPLES))
     for name, rows in alone.rows.items():
-        assert np.array_equal(np.stack(rows), np.stack(many.rows[name])), name
+        assert np.array_equal(np.concatenate(rows), np.concatenate(many.rows[name])), name
 
 
 def test_what_was_evaluated_is_not_done_again(session: Session, tmp_path: Path, data: Path) -> None:

@@ -227,5 +227,7 @@ def test_rows_of_any_length_come_back(tmp_path: Path) -> None:
     assert found.pop("none") == []
     for name, wanted in rows.items():
         assert all(map(np.array_equal, wanted, found[name]))
-    assert outputs.stacked(found["fixed"]).shape == (2, 3)
-    assert isinstance(outputs.stacked(found["ragged"]), list)
+    fixed, ragged = found["fixed"], found["ragged"]
+    assert np.shape(outputs.joined([fixed, fixed])) == (4, 3)
+    assert len(outputs.joined([ragged, ragged])) == 6
+    assert isinstance(outputs.joined([ragged, ragged]), list)

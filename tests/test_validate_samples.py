@@ -174,7 +174,7 @@ def test_worst_images_are_shown_with_the_names_of_their_classes(
 
 def test_confusion_of_many_classes_is_not_written() -> None:
     rows = np.array([[0, 1, 3, 3, 500]], float)
-    found = Evaluation([0], {"own/y": [rows[0]]})
+    found = Evaluation([0], {"own/y": [rows]})
     data = Data(1, (500,), ())
     ports = (Port("y", (1, 1000), "float32"),)
     assert confusion.tables(ports, data, found, True) == (

@@ -75,7 +75,8 @@ class Evaluation:
     """All rows, in the order of the samples."""
 
     positions: list[int] = field(default_factory=list)
-    rows: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    rows: dict[str, list[Any]] = field(default_factory=dict)
+    """Of each stretch an array, or a list of rows where their lengths differ."""
     passed: list[str] = field(default_factory=list)
     kept: int = 0
     """Stretches that an earlier run had done."""
@@ -83,15 +84,15 @@ class Evaluation:
 
     def of(self, side: str, number: int) -> Any:
         """Rows of the metric with this number in the task; of one length mostly, so stacked."""
-        from edgepipe.validation.outputs import stacked
+        from edgepipe.validation.outputs import joined
 
-        return stacked(self.rows[f"{side}/{number}"])
+        return joined(self.rows[f"{side}/{number}"])
 
     def differences(self, output: str) -> NDArray[Any]:
         """See `edgepipe.validation.differing`; a row a sample."""
         import numpy as np
 
-        return np.stack(self.rows[f"own/{output}"])
+        return np.concatenate(self.rows[f"own/{output}"])
 
 
 def look(session: Session, source: DataSource, ends: Signature) -> Data:
@@ -189,7 +190,7 @@ class _Work:
             found.positions += entry.facts["positions"]
             found.passed += entry.facts["passed"]
             for name, rows in outputs.read_rows(entry.path / "rows.npz").items():
-                found.rows.setdefault(name, []).extend(rows)
+                found.rows.setdefault(name, []).append(rows)
         return found
 
     def _see(self, folder: Path, stretch: tuple[int, int]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from edgepipe.runner import Tensors
 
+    Rows = NDArray[np.float64] | list[NDArray[np.float64]]
+
 
 def write(path: Path, samples: Sequence[Tensors]) -> None:
     """One array a name; writing each sample's own took longer than running a small model."""
@@ -60,20 +62,23 @@ def write_rows(path: Path, rows: dict[str, list[NDArray[np.float64]]]) -> None:
         save(file, names=np.array(json.dumps(list(rows))), **arrays)
 
 
-def read_rows(path: Path) -> dict[str, list[NDArray[np.float64]]]:
+def read_rows(path: Path) -> dict[str, Rows]:
+    """One array a name where all rows are of one length, as most metrics make them."""
     with np.load(path, allow_pickle=False) as file:
         names: list[str] = json.loads(str(file["names"]))
-        found = {}
+        found: dict[str, Rows] = {}
         for place, name in enumerate(names):
-            lengths = file[f"n{place}"]
-            found[name] = np.split(file[f"r{place}"], np.cumsum(lengths)[:-1])
-            if not len(lengths):
-                found[name] = []
+            values, lengths = file[f"r{place}"], file[f"n{place}"]
+            if len(lengths) and (lengths == lengths[0]).all():
+                found[name] = values.reshape(len(lengths), -1)
+            else:
+                found[name] = np.split(values, np.cumsum(lengths)[:-1]) if len(lengths) else []
     return found
 
 
-def stacked(rows: Sequence[NDArray[np.float64]]) -> Any:
-    """One array where all rows are of one length, as most metrics make them; else the rows."""
-    if len({len(row) for row in rows}) == 1:
-        return np.stack(rows)
-    return list(rows)
+def joined(pieces: Sequence[Rows]) -> Rows:
+    """Of several files: one array, or a list where the lengths differ."""
+    whole = [piece for piece in pieces if not isinstance(piece, list)]
+    if len(whole) == len(pieces) and len({piece.shape[1] for piece in whole}) == 1:
+        return np.concatenate(whole)
+    return [row for piece in pieces for row in piece]
