@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from evidence_documents import hostile, validation
+from tflite_models import dense
 
+from edgepipe.artifact import digest_file
 from edgepipe.cli.main import edgepipe as command
 from edgepipe.errors import InputError, PathError
+from edgepipe.report import activations
 from edgepipe.report.html import distributions, page, plots, scales, wording
 from edgepipe.report.html.markup import el, text
+from edgepipe.tflite import saving
 from edgepipe.validation.evidence import Verdict
 
 
@@ -202,7 +206,7 @@ def test_plots_stand_what_is_degenerate() -> None:
     assert "NaN" not in plots.intervals("t", [plots.Line("a", same, "1")])
     alike = [plots.Series("a", [2.0] * 5, "mine")]
     assert "nan" not in distributions.histogram("t", alike) + distributions.ecdf("t", alike)
-    assert plots.memory("t", [plots.Series("a", [0] * 4000, "mine")], wording.size, "d")
+    assert plots.memory("t", [plots.Series("a", [0] * 40, "mine")], 4000, wording.size, "d")
 
 
 def test_sides_far_apart_are_shown_by_powers_of_ten() -> None:
@@ -309,3 +313,26 @@ def test_report_says_what_is_wrong_with_a_file(
     assert isinstance(done.exception, kind)
     assert words in str(done.exception)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_curve_over_the_operators_needs_no_model_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    saving.save(dense(), path)
+    found = {"path": path.name, **activations.of_file(path)}
+    assert len(found["live"]) == found["ops"] and max(found["live"]) == found["peak"] > 0
+    model = {"path": path.name, "format": "tflite", "sha256": "ab", "size": 9,
+             "signature": {"inputs": [], "outputs": []}}  # fmt: skip
+    run_of_it = {"routes": [], "outputs": [model]}
+    kept = Outline(rendered({**run_of_it, "activations": [found]})).text
+    assert found["at"] in kept and "at the worst" in kept
+    assert "at the worst" not in Outline(rendered(run_of_it, tmp_path)).text, "another file by now"
+    model["sha256"] = digest_file(path)
+    assert found["at"] in Outline(rendered(run_of_it, tmp_path)).text
+
+
+def test_of_many_operators_the_largest_of_neighbours_is_kept() -> None:
+    values = [at % 7 for at in range(4000)]
+    values[1234] = 99
+    found = activations.neighbours(values)
+    assert len(found) == activations.MOST and max(found) == 99
+    assert activations.neighbours([3, 1, 2]) == [3, 1, 2] and activations.neighbours([]) == []

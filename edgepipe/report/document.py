@@ -16,6 +16,7 @@ from edgepipe import __version__, given_data, process_memory
 from edgepipe.artifact import Artifact
 from edgepipe.dataset import DataSource
 from edgepipe.errors import EdgepipeError
+from edgepipe.report import activations
 from edgepipe.request import Request
 from edgepipe.session import Session
 from edgepipe.story import Trial
@@ -78,6 +79,7 @@ def of(account: Account, session: Session, folder: Path) -> dict[str, Any]:
         "chosen": next((trial.route for trial in account.trials if trial.status == "chosen"), None),
         "routes": [trial.to_json() for trial in account.trials],
         "outputs": [item.to_json(folder) for item in account.written],
+        "activations": activations.of(session, account.written),
         "toolchains": _toolchains(session),
         "machine": _machine(),
         "warnings": list(account.warnings),

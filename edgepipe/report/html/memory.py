@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepipe.artifact import digest_file
-from edgepipe.errors import EdgepipeError
+from edgepipe.report import activations
 from edgepipe.report.html import plots, wording
 from edgepipe.report.html.markup import Html, el
 from edgepipe.report.html.plots import Series
 from edgepipe.report.html.view import Data, View
 
 TITLE = "Memory over the operators"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Bytes of activations at each operator of the main graph."""
-
-    file: str
-    live: list[int]
-    peak: int
-    where: str
-    whole: bool
 
 
 def section(view: View) -> list[Html] | None:
@@ -39,10 +27,12 @@ def section(view: View) -> list[Html] | None:
     return parts or None
 
 
-def _curve(view: View, item: Data) -> Curve | None:
-    from edgepipe.cost import of_tflite
-    from edgepipe.cost.memory import Memory
-
+def _curve(view: View, item: Data) -> Data | None:
+    """As the run wrote it down, or of the file, if that is still the one of the report."""
+    kept = [one for one in view.report.get("activations", ()) if one["path"] == item["path"]]
+    if kept:
+        first: Data = kept[0]
+        return first
     if view.folder is None:
         return None
     path: Path = view.folder / item["path"]
@@ -50,28 +40,25 @@ def _curve(view: View, item: Data) -> Curve | None:
     if Path(item["path"]).name != item["path"] or not path.is_file():
         return None
     try:
-        if not view.fresh and digest_file(path) != item["sha256"]:
+        if digest_file(path) != item["sha256"]:
             return None
-        network = of_tflite.read(path)
-        memory = Memory(network)
-    except (EdgepipeError, OSError):
+        found = activations.of_file(path)
+    except OSError:
         return None
-    live = [memory.live.get(node) or 0 for node in network.graphs[0].nodes]
-    node, peak = memory.peak.node, memory.peak
-    where = f"{node.kind} {node.name}" if node else ""
-    return Curve(item["path"], live, peak.nbytes, where, peak.whole) if live else None
+    return {"path": item["path"], **found} if found["live"] else None
 
 
-def _drawn(curves: list[Curve]) -> list[Html]:
+def _drawn(curves: list[Data]) -> list[Html]:
     kinds = ["mine"] if len(curves) == 1 else ["float", "mine"]
-    series = [Series(curve.file, curve.live, kind)
+    series = [Series(curve["path"], curve["live"], kind)
               for curve, kind in zip(curves, kinds, strict=True)]  # fmt: skip
     told = [
-        f"{curve.file}: {'' if curve.whole else 'at least '}{wording.size(curve.peak)} at the "
-        f"worst, {curve.where}."
+        f"{curve['path']}: {'' if curve['whole'] else 'at least '}{wording.size(curve['peak'])} "
+        f"at the worst, {curve['at']}."
         for curve in curves
     ]
-    plot = plots.memory(TITLE, series, wording.size, " ".join(told))
+    ops = max(curve["ops"] for curve in curves)
+    plot = plots.memory(TITLE, series, ops, wording.size, " ".join(told))
     return [
         el(
             "figure",

@@ -25,7 +25,7 @@ from edgepipe.report.html import (
     worst,
 )
 from edgepipe.report.html.markup import Html
-from edgepipe.report.html.view import REPORT, Data, View
+from edgepipe.report.html.view import Data, View
 
 NAME = delivery.PAGE
 HINT = "expected report.json of `edgepipe convert` or validation.json of `edgepipe validate`."
@@ -46,18 +46,13 @@ SECTIONS: Sequence[tuple[str, str, Section]] = (
 )
 
 
-def render(
-    report: Data, folder: Path | None = None, source: str = "report.json", fresh: bool = False
-) -> str:
-    """The page of a report of any kind that lies, or lay, in `folder`.
-
-    `fresh` is said where this run wrote the folder: its models need no digest to be believed.
-    """
+def render(report: Data, folder: Path | None = None, source: str = "report.json") -> str:
+    """The page of a report of any kind that lies, or lay, in `folder`."""
     if "targets" in report:
         return overview.render(report)
     if not KINDS & set(report):
         raise InputError(f"{source} is no report that a page can be made of", hint=HINT)
-    view = View.of(report, folder, source, fresh)
+    view = View.of(report, folder, source)
     parts = [(key, title, found) for key, title, one in SECTIONS if (found := one(view))]
     request = view.report.get("request", {})
     goal = " · ".join(str(request[key]) for key in ("target", "precision") if request.get(key))
@@ -73,8 +68,7 @@ def render(
 def write_beside(report: Path, data: Data) -> Path:
     """The page of a report that was just written."""
     source = report.name
-    fresh = source == REPORT  # A validation was not the one to write the models.
-    return write(report.with_name(NAME), render(data, report.parent, source, fresh))
+    return write(report.with_name(NAME), render(data, report.parent, source))
 
 
 def write(path: Path, page: str) -> Path:

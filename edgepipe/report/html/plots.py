@@ -14,8 +14,6 @@ from edgepipe.report.html.wording import number
 WIDTH, WIDE = 320, 720
 """Units of a plot that fits a phone as it is, and of one that scrolls there."""
 MARGIN = 10
-CELLS = 360
-"""Most columns of a plot over operators: more could not be told apart."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,8 @@ def intervals(
     return svg(WIDTH, bottom + 20, title, described, made)
 
 
-def memory(title: str, series: Sequence[Series], words: Words, described: str) -> Html:
-    """Bytes at each operator from the first to the last; of many the largest of neighbours."""
+def memory(title: str, series: Sequence[Series], ops: int, words: Words, described: str) -> Html:
+    """A step of bytes for each operator, or few of them, from the first to the last of `ops`."""
     top, bottom, left = 22, 170, 64
     high = max((max(one.values, default=0.0) for one in series), default=0.0) or 1.0
     rise = Scale(0, high, bottom, top)
@@ -126,18 +124,15 @@ def memory(title: str, series: Sequence[Series], words: Words, described: str) -
         made += [stroke(left, y, WIDE - MARGIN, y, "grid"),
                  words_at(left - 6, y + 4, trimmed(words(value)), "tick", "end")]  # fmt: skip
     for one in series:
-        count = len(one.values)
-        columns = min(count, CELLS) or 1
-        across = Scale(0, columns, left, WIDE - MARGIN)
+        across = Scale(0, len(one.values), left, WIDE - MARGIN)
         path = f"M{left},{bottom}"
-        for at in range(columns):
-            part = one.values[at * count // columns : max(1, (at + 1) * count // columns)]
-            path += f"V{rise(max(part, default=0.0))}H{across(at + 1)}"
+        for at, value in enumerate(one.values, 1):
+            path += f"V{rise(value)}H{across(at)}"
         kind = "area" if one is series[-1] else "curve"
         made.append(el("path", d=f"{path}V{bottom}", class_=f"{kind} {one.kind}"))
     for at, one in enumerate(series):
         made += _legend(left + 4 + 150 * at, 12, one)
-    made += _ends(left, bottom, max(len(one.values) for one in series))
+    made += _ends(left, bottom, ops)
     return svg(WIDE, bottom + 22, title, described, made)
 
 

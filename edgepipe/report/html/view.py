@@ -27,10 +27,9 @@ class View:
     diagnosis: Data | None = None
     folder: Path | None = None
     source: str = "report.json"
-    fresh: bool = False
 
     @staticmethod
-    def of(data: Data, folder: Path | None, source: str, fresh: bool = False) -> View:
+    def of(data: Data, folder: Path | None, source: str) -> View:
         """Of a `report.json` or a `validation.json`, and of the other one if it lies beside it."""
         if "candidate" in data:
             whole = _beside(folder, REPORT, lambda one: _digests(one) >= {_candidate(data)})
@@ -44,7 +43,7 @@ class View:
         diagnosis = report.get("diagnosis") or _beside(
             folder, DIAGNOSIS, lambda one: bool(set(one["digests"]) & _digests(report))
         )
-        return View(report, validation, diagnosis, folder, source, fresh)
+        return View(report, validation, diagnosis, folder, source)
 
     @cached_property
     def chosen(self) -> Data | None:
