@@ -24,9 +24,6 @@ from edgepipe.story import Listener, Silent
 
 LIMIT_EXIT = 5
 PATHS = ("model", "samples", "calibration", "recipe", "weights", "python_path")
-OF_VALIDATION = (
-    *("metrics", "gates", "baseline", "baseline_device", "threads", "worst", "allow_leak"),
-)
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,8 @@ def _validation(before: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
         return {}
     folder = Path(str(before.get("folder") or Path.cwd()))
     data = _moved(placed(folder, then["data"], keys.PATH), asked.moved)
-    found = {name: then[name] for name in OF_VALIDATION if name in then}
+    known = (*keys.validation_keys(), "gates", "since")
+    found = {name: then[name] for name in known if name in then}
     return {**found, "validate": data}
 
 

@@ -118,6 +118,21 @@ def test_missing_toolchains_of_all_models_are_said_at_once(
     assert heard == [] and not (project / "out").exists()
 
 
+@needs_all
+def test_dry_run_and_toolchains_run_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, f"{DEFAULTS}[models.a]\n{MODEL}[models.b]\n{MODEL}target = 'openvino'\n")
+    assert run(["check", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "a  tflite float32, 1 gate, into" in told and "b  openvino float32" in told
+    assert run(["check", "--toolchains"]) == 0
+    assert {"keras", "onnx2tf", "edge", "openvino"} <= set(capsys.readouterr().out.split())
+    assert run(["check", "--toolchains", "a"]) == 0
+    assert "openvino" not in capsys.readouterr().out.split()
+    assert not (project / "out").exists()
+
+
 def test_unknown_model_is_named(project: Path) -> None:
     write(project, f"[models.a]\n{MODEL}")
     assert run(["check", "b"]) == 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgepipe import settings
 from edgepipe.cli.main import run
 from edgepipe.errors import EdgepipeError, OptionError, UnknownName
 from edgepipe.project import keys, models, schema
@@ -215,6 +216,8 @@ def test_schema_accepts_what_is_read_and_refuses_what_is_not() -> None:
     check = jsonschema.Draft7Validator(schema.document())
     jsonschema.Draft7Validator.check_schema(schema.document())
     assert list(check.iter_errors(VALID)) == []
+    example = settings.read_toml(ROOT / "examples" / "digits_check" / "edgepipe.toml")
+    assert list(check.iter_errors(example)) == []
     mistakes: tuple[dict[str, Any], ...] = (
         {"models": {"a": {"modl": "a.h5"}}},
         {"models": {"a": {"limit": "ten"}}},

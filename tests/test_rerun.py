@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         edgepipe.convert(
             "digits.h5", out="out", precision="int8", calibration="calibration.npz",
-            validate="held_out.npz", seed=3,
+            validate="held_out.npz", seed=3, gates={"min-agreement": "90%"},
         )  # fmt: skip
     return folder
 
@@ -48,6 +48,7 @@ def test_the_same_again_is_the_same_bit_for_bit(
                      (made / "out", tmp_path / "again"))  # fmt: skip
     assert first["request"]["seed"] == second["request"]["seed"] == 3
     assert first["validation"]["scores"] == second["validation"]["scores"]
+    assert [one["validation"]["gates"][0]["verdict"] for one in (first, second)] == ["passed"] * 2
     assert run(["rerun", str(report), "--kept", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "same_files": True, "worse": False, "differences": [], "error": None,

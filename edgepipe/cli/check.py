@@ -11,9 +11,13 @@ import click
 
 from edgepipe.cli.convert import set_colours
 from edgepipe.cli.result_files import ResultFiles, result_file_options
+from edgepipe.project import models
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgepipe.project.checking import Checked
+    from edgepipe.project.models import Project
     from edgepipe.report.outcome import Outcome
 
 MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "undecided": ("?", "yellow"),
@@ -40,6 +44,10 @@ MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "undecided": ("?"
 @click.option("--trust", is_flag=True, help="Let the models run code; see convert.")
 @click.option("--retry", is_flag=True, help="Try again what failed in an earlier run.")
 @result_file_options
+@click.option("--dry-run", is_flag=True, help="Read edgepipe.toml, say what would be run, stop.")
+@click.option(
+    "--toolchains", is_flag=True, help="Print the toolchains that the models need, and stop."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but what is wrong.")
 @click.option("--color/--no-color", default=None, help="Colours. Default: on a terminal.")
@@ -51,10 +59,14 @@ def check(context: click.Context, /, **flags: Any) -> None:
     again. Exits with 5 if a gate is broken, with a line for each; with what convert ends with
     where a model doesn't get that far, the worst by 1, 2, 4, 5, 3.
     """
-    from edgepipe.project import checking, models
+    from edgepipe.project import checking
 
     as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
     set_colours(context, flags.pop("color"))
+    dry_run, only_toolchains = flags.pop("dry_run"), flags.pop("toolchains")
+    if dry_run or only_toolchains:
+        _plan(models.find(), flags["names"], only_toolchains)
+        return
     with ResultFiles(flags, "edgepipe.toml", flags["allow_undecided"]) as files:
         asked = checking.Asked(**flags)
         found = checking.run(models.find(), asked, _Lines(quiet or as_json).show)
@@ -65,6 +77,21 @@ def check(context: click.Context, /, **flags: Any) -> None:
         _show(found, quiet)
     if found.exit_code:
         context.exit(found.exit_code)
+
+
+def _plan(project: Project, names: Sequence[str], only_toolchains: bool) -> None:
+    from edgepipe.project import checking
+
+    cases = project.take(names)
+    if only_toolchains:
+        click.echo(" ".join(checking.toolchains(project, cases)))
+        return
+    for case in cases:
+        request = models.request_of(case, project.folder)
+        gates = f"{len(case.gates)} {'gate' if len(case.gates) == 1 else 'gates'}"
+        click.echo(
+            f"{case.name}  {case.target} {request.precision}, {gates}, into {case.arguments['out']}"
+        )
 
 
 class _Lines:

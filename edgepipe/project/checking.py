@@ -150,14 +150,19 @@ def _task(project: Project, case: Case, asked: Asked, known: Mapping[str, Any]) 
 
 def _require_toolchains(project: Project, cases: Sequence[Case]) -> None:
     """All that is missing for any of the models, at once and before the first."""
+    lacking = toolchain.missing(toolchains(project, cases))
+    if lacking is not None:
+        raise lacking
+
+
+def toolchains(project: Project, cases: Sequence[Case]) -> list[str]:
+    """What the models need, each once."""
     names: list[str] = []
     for case in cases:
         # What else is wrong with one model is told in its outcome, and stops no other.
         with suppress(EdgepipeError):
             names += _toolchains(project, case)
-    lacking = toolchain.missing(dict.fromkeys(names))
-    if lacking is not None:
-        raise lacking
+    return list(dict.fromkeys(names))
 
 
 def _toolchains(project: Project, case: Case) -> Iterator[str]:

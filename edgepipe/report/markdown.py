@@ -9,6 +9,7 @@ from typing import Any
 from edgepipe import __version__
 from edgepipe.process_memory import words as size_words
 from edgepipe.report.outcome import Outcome
+from edgepipe.validation.metrics.metric import PERCENT
 
 MOST = 60_000
 """Characters. GitHub refuses a comment of more than 65,536."""
@@ -65,12 +66,13 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     score = next(iter(seen.get("scores") or ()), None)
     latency = (seen.get("latency") or {}).get("ratio")
     place = seen.get("placement")
+    unit = "points" if score and score["unit"] == PERCENT else score["unit"] if score else ""
     return (
         _plain(outcome.name),
         f"{MARKS[outcome.status]} {outcome.status}",
         size_words(model["size"]) if model else NOTHING,
         f"{score['metric']} {interval(score['candidate'], score['unit'])}" if score else NOTHING,
-        interval(score["difference"], score["unit"], sign=True) if score else NOTHING,
+        interval(score["difference"], unit, sign=True) if score else NOTHING,
         f"{interval(latency)} times" if latency else NOTHING,
         f"{place['on_device']}/{place['ops']}" if place else NOTHING,
     )
