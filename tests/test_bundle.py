@@ -135,6 +135,39 @@ def test_layouts_are_applied_before_the_board(build: Any, tmp_path: Path) -> Non
     assert seen["host"]["sqnr_db"] > 120
 
 
+@pytest.mark.toolchain("torch", "onnx2tf")
+def test_photos_stay_bytes_in_the_layout_of_the_file(build: Any, tmp_path: Path) -> None:
+    """Decoded and cropped on the host; scale, mean and std are of moved channels on the board."""
+    edgepipe.convert(build("torch", TORCH) / "net.pt2", out=tmp_path / "out")
+    steps = {"scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    made = [
+        edgepipe.bundle(
+            tmp_path / "out", data=build("edge", PHOTOS) / "photos", path=tmp_path / f"{raw}.zip",
+            preprocessing={**steps, "crop": "short-side"}, raw=raw,
+        )
+        for raw in (True, False)
+    ]  # fmt: skip
+    assert made[0].manifest["samples"]["label_names"] == ["cat", "dog"]
+    (file,) = made[0].manifest["models"][0]["inputs"]
+    assert rows(made[0].path, file["file"]).dtype == np.uint8
+    assert file["steps"]["mean"]["shape"] == [1, 1, 1, 3]
+    wanted = rows(made[1].path, made[1].manifest["models"][0]["inputs"][0]["file"])
+    for place, row in enumerate(rows(made[0].path, file["file"])):
+        assert np.array_equal(run_on_device.prepared(row, file["steps"]), wanted[place])
+
+
+PHOTOS = """
+import pathlib
+import numpy as np
+from PIL import Image
+random = np.random.default_rng(2)
+for name in ("cat", "dog"):
+    folder = pathlib.Path("photos") / name
+    folder.mkdir(parents=True)
+    for number in range(3):
+        photo = random.integers(0, 256, (20, 14, 3), np.uint8)
+        Image.fromarray(photo).save(folder / f"{number}.png")
+"""
 TORCH = """
 import torch
 net = torch.nn.Sequential(
