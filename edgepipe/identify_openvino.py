@@ -78,7 +78,11 @@ def _check_weights(folder: Path, graph: Path) -> bytes:
     needed = _bytes_needed(text)
     if not weights.is_file():
         if needed:
-            raise damaged(folder, KIND, f"{weights.name} with its weights is missing")
+            raise unknown(
+                folder,
+                f"{KIND}, and {weights.name} with its weights is missing",
+                f"put the {weights.name} that was written with {graph.name} beside it.",
+            )
         return text
     size = weights.stat().st_size
     if size < needed:

@@ -299,6 +299,10 @@ def time_on_cpu(session: Session, candidates: Sequence[Candidate]) -> None:
             continue
         times = sorted(answer.value)
         candidate.trial.latency_ms = round(times[len(times) // 2] * 1000, 4)
+        if result.format in IR:
+            from edgepipe.targets.openvino import memory
+
+            candidate.trial.memory_bytes = memory.growth(session, result, ends)
 
 
 def _merit(candidate: Candidate) -> tuple[float, ...]:

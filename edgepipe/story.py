@@ -66,6 +66,8 @@ class Trial:
     """All before the compiler, where only that failed."""
     speed: dict[str, Any] | None = None
     """Of OpenVINO in int8, when it was chosen: its time beside that of float."""
+    memory_bytes: int | None = None
+    """Of OpenVINO, where it was timed: what loading and running it took of memory."""
 
     @property
     def inserted(self) -> int:
@@ -116,6 +118,7 @@ class Trial:
             "seconds": round(self.seconds, 3),
             "latency_ms": self.latency_ms,
             "speed": self.speed,
+            "memory_bytes": self.memory_bytes,
             "end_to_end": None if self.proof is None else self.proof.to_json(),
             "steps": [step.to_json() for step in self.steps],
         }

@@ -54,6 +54,9 @@ def test_each_target_has_a_folder_and_a_row(
     assert (vela.accelerated, vela.mapping) == (vela.ops, "compiled")
     assert vela.memory_bytes is not None and vela.memory_bytes <= 16 << 10
     assert (tpu.accelerated, tpu.mapping, tpu.streamed_bytes) == (tpu.ops, "foretold", 0)
+    assert rows["openvino"].memory_of == "process"
+    weights = found.results["openvino"].model / "model.bin"
+    assert (rows["openvino"].memory_bytes or 0) > weights.stat().st_size
     assert rows["tflite"].accelerated is None
     assert rows["tflite"].notes == ("--max-sram is not for tflite and not used there",)
 

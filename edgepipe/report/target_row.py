@@ -14,6 +14,8 @@ from edgepipe.report import compiled, ethosu, quantized
 
 MEASURED, ESTIMATED = "measured", "estimated"
 ONE_THREAD = "on this machine's CPU, one thread, median of 20"
+OF_PROCESS = "process"
+"""Its growth by loading and running: weights, what the runtime makes of them, activations."""
 BY_VELA = "by Vela"
 
 
@@ -165,6 +167,8 @@ def _on_cpu(report: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             "latency_is": MEASURED,
             "latency_of": ONE_THREAD,
         }
+    if chosen.get("memory_bytes"):
+        found |= {"memory_bytes": chosen["memory_bytes"], "memory_of": OF_PROCESS}
     path = folder / report["outputs"][-1]["path"]
     if path.suffix == ".tflite":
         from edgepipe.cost import of_tflite
