@@ -136,3 +136,25 @@ def test_several_targets_are_validated_each(converted: Path, tmp_path: Path) -> 
 def test_words_about_a_validation_need_one(converted: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="--gates: of use with --validate only"):
         edgepipe.convert(converted / "float.tflite", out=tmp_path / "out", gates={"a": "1"})
+
+
+@pytest.mark.toolchain("vela")
+def test_model_before_the_compiler_stands_in_for_a_chip(converted: Path, tmp_path: Path) -> None:
+    target = {**said(converted), "target": "ethos-u55-128"}
+    edgepipe.convert(converted / "float.tflite", out=tmp_path / "out", **target)
+    found = edgepipe.validate(tmp_path / "out", data=converted / "data.npz")
+    assert found.report["candidate"]["file"].endswith("model_int8.tflite")
+    assert any("stand-in for model_vela.tflite" in note for note in found.validation.notes)
+    shutil.copy(tmp_path / "out" / "model_vela.tflite", tmp_path / "lone.tflite")
+    with pytest.raises(OptionError, match="compiled for a chip, and nothing here runs it"):
+        edgepipe.validate(tmp_path / "lone.tflite", data=converted / "data.npz")
+
+
+def test_document_says_what_was_asked(converted: Path, folder: Path) -> None:
+    found = edgepipe.validate(folder / "int8", data=converted / "data.npz", worst=3, seed=4)
+    assert found.report["asked"] == {
+        "artifact": str(folder / "int8"),
+        "data": str(converted / "data.npz"),
+        "worst": 3,
+        "seed": 4,
+    }

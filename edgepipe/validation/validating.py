@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from edgepipe import __version__, delivery, given_data, manifest, toolchain
 from edgepipe.dataset import DataSource
 from edgepipe.errors import LimitError
+from edgepipe.request import Request
 from edgepipe.samples import SampleSource
 from edgepipe.session import Session
 from edgepipe.shown import Shown
@@ -214,14 +215,20 @@ def _data(
 
 
 def _plain(asked: Asked) -> dict[str, Any]:
-    from dataclasses import asdict
+    """What was said, as the keywords that say it again."""
+    said = {**_said(asked.request, fields(Request)), **_said(asked, fields(Asked))}
+    return {
+        name: value for name, value in said.items() if name not in ("since", "request", "model")
+    }
 
-    data = asdict(replace(asked, since=None))
-    request = data.pop("request")
+
+def _said(given: Any, known: Any) -> dict[str, Any]:
+    """What differs from its default; what has none is always said."""
+    found = {item.name: (getattr(given, item.name), item) for item in known}
     return {
         name: value
-        for name, value in {**request, **data}.items()
-        if value not in (None, "", (), {}, False, [], 0)
+        for name, (value, item) in found.items()
+        if value != (item.default if item.default_factory is MISSING else item.default_factory())
     }
 
 
