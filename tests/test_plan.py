@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,21 @@ print("numpy" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.toolchain("keras", "onnx2tf", "edge")
+def test_kept_run_imports_no_numpy(tmp_path: Path, fresh_store: Path) -> None:
+    """Its report and its page included."""
+    model = Path(__file__).parents[1] / "examples" / "digits_keras" / "digits.h5"
+    command = [sys.executable, "-X", "importtime", "-m", "edgepipe", "convert", str(model), "-q"]
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, "-o", str(tmp_path / "out")], capture_output=True, text=True, check=True
+        )
+    assert "Memory over the operators" in (tmp_path / "out" / "report.html").read_text()
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "edgepipe.pipeline" in imported
+    assert "numpy" not in imported
 
 
 def test_a_chip_is_reached_through_integers_and_nothing_leads_back() -> None:
