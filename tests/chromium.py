@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +20,14 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 LACKING = (
     "no Chromium here: `apt-get install chromium`, or name one with EDGEPIPE_CHROMIUM=/path/to/it"
 )
+LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads commands from 3 and writes answers to 4; a `preexec_fn` is not for threads."""
 PATIENCE = 120.0
 """Seconds for one answer on a machine that is busy with other things."""
 
@@ -37,15 +48,9 @@ class Browser:
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
 
-        def wire() -> None:  # Chromium reads commands from 3 and writes answers to 4.
-            reading, writing = os.dup(to_browser), os.dup(from_browser)
-            os.dup2(reading, 3)
-            os.dup2(writing, 4)
-            os.set_inheritable(3, True)
-            os.set_inheritable(4, True)
-
         self._process = subprocess.Popen(
             [
+                sys.executable, "-c", LAUNCH, str(to_browser), str(from_browser),
                 program, "--headless=new", "--remote-debugging-pipe", "--no-sandbox",
                 "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
                 "--disable-background-networking", "--disable-component-update",
@@ -54,8 +59,8 @@ class Browser:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=wire,
-            close_fds=False,
+            pass_fds=(to_browser, from_browser),
+            start_new_session=True,
         )  # fmt: skip
         os.close(to_browser)
         os.close(from_browser)
@@ -79,7 +84,12 @@ class Browser:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
+        self._session = ""
+        with contextlib.suppress(AssertionError, OSError, subprocess.TimeoutExpired):
+            self.call("Browser.close")
+            self._process.wait(PATIENCE)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # Its renderers, too.
         self._process.wait()
         os.close(self._in)
         os.close(self._out)

@@ -63,7 +63,11 @@ def _wrong(outcome: Outcome) -> Html:
     return el(
         "li",
         el("span", SIGNS[state], class_="sign", aria_hidden="true"),
-        el("span", el("b", outcome.name), [el("span", f" {one}") for one in outcome.words()]),
+        el(
+            "span",
+            el("b", outcome.name),
+            [el("span", f" {one}", class_="line") for one in outcome.words()],
+        ),
         class_=state,
     )
 
