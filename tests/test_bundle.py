@@ -425,6 +425,26 @@ def test_zip_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     assert (done.returncode, "no edgepipe bundle" in done.stderr) == (2, True)
 
 
+def test_limit_on_accuracy_without_labels_is_refused(subject: Converted, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 1, 16), np.uint8))
+    with pytest.raises(OptionError, match="max-drop needs labels") as told:
+        subject.bundle(
+            tmp_path / "x.edgebundle", data=tmp_path / "d.npz", labels="", gates={"max-drop": 1}
+        )
+    assert "--labels" in told.value.hint
+
+
+def test_limits_are_of_the_model_that_is_meant(subject: Converted, tmp_path: Path) -> None:
+    bundle = subject.bundle(tmp_path / "m.edgebundle", samples=5, gates={"max-memory": 1}).path
+    done = run(bundle, "--out", tmp_path / "r", "--no-latency", python=python_of("edge"))
+    assert done.returncode == 5
+    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert verdicts(result)["memory"] == "failed"
+    assert verdicts(result, "model_float32.tflite")["memory"] == "seen"
+    only = run(bundle, "--only", "model_float32.tflite", "--no-latency", python=python_of("edge"))
+    assert only.returncode == 5
+
+
 def test_limits_decide_the_exit_code(subject: Converted, tmp_path: Path) -> None:
     bundle = subject.bundle(
         tmp_path / "g.edgebundle", samples=COUNT, gates={"min-top1": "99%", "max-memory": "4G"}

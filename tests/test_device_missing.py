@@ -44,6 +44,17 @@ def test_no_runtime_says_how_to_get_one(bundle: Path) -> None:
     assert "pip install ai-edge-litert" in done.stdout
 
 
+def test_pycoral_of_another_kind_is_told(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "pycoral").mkdir()
+    (tmp_path / "pycoral" / "__init__.py").write_text("")
+    done = run(bundle, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 3
+    assert "coral reefs" in done.stdout
+    (tmp_path / "pycoral" / "utils").mkdir()
+    (tmp_path / "pycoral" / "utils" / "edgetpu.py").write_text("")
+    assert "coral reefs" not in run(bundle, PYTHONPATH=str(tmp_path)).stdout
+
+
 @pytest.mark.parametrize(
     ("raised", "hint"),
     [

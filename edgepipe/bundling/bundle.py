@@ -173,6 +173,13 @@ def _write(
     wrong = _unlike(answer, ends)
     labelled = any(label >= 0 for label in answer["labels"]) and not wrong
     notes += [wrong] if wrong else []
+    needy = [limit["name"] for limit in said if limit["name"] in limits.OF_LABELS]
+    if needy and not labelled:
+        raise OptionError(
+            f"--gate {needy[0]} needs labels, and {data.words()} has none"
+            + (f" that fit: {wrong}" if wrong else ""),
+            hint="name them with --labels.",
+        )
     if labelled:
         made.labels()
     manifest = {

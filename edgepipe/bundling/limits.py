@@ -21,6 +21,7 @@ UNITS = {
     "max-memory": "bytes",
 }
 """What the runner can judge, and in what."""
+OF_LABELS = ("max-drop", "min-top1")
 OF_THE_HOST = {"min-host-sqnr": "min-sqnr", "max-steps": ""}
 """Those about the board beside the host, which validate knows nothing of; read as another one."""
 QUANTIZED_DB, FLOAT_DB = 10.0, 40.0
