@@ -133,6 +133,13 @@ def test_dry_run_and_toolchains_run_nothing(
     assert not (project / "out").exists()
 
 
+def test_models_have_the_machine_alone_where_latency_is_judged(project: Path) -> None:
+    write(project, f"{DEFAULTS}[models.a]\n{MODEL}[models.b]\n{MODEL}gates.max-p99 = '1 s'\n")
+    plain, timed = models.find().cases
+    assert checking._jobs([plain, timed]) == 1
+    assert checking._jobs([plain]) == max(1, (os.cpu_count() or 1) // 2)
+
+
 def test_unknown_model_is_named(project: Path) -> None:
     write(project, f"[models.a]\n{MODEL}")
     assert run(["check", "b"]) == 2

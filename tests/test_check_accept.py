@@ -41,7 +41,8 @@ def test_accepted_run_is_what_later_ones_are_judged_by(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["check", "b", "-q"]) == 5
-    assert "no earlier run was accepted" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "no earlier run was accepted" in told and "edgepipe check b --accept" in told
     assert not (project / "baseline.json").exists()
 
     assert run(["check", "-q", "--accept"]) == 0

@@ -53,7 +53,8 @@ def write(folder: Path, known: Mapping[str, Any], outcomes: Mapping[str, Outcome
 
 def entry(outcome: Outcome) -> dict[str, Any]:
     """What later runs are judged by, in the form that a validation's document has."""
-    report, seen, model = outcome.report or {}, outcome.validation or {}, outcome.model or {}
+    report, seen = outcome.report or {}, outcome.validation or {}
+    model = seen.get("candidate") or outcome.model or {}  # A chip's stand-in is what was judged.
     found: dict[str, Any] = {
         "source": {"sha256": report["source"]["sha256"]},
         "candidate": {"sha256": model.get("sha256"), "size": model.get("size")},

@@ -38,6 +38,8 @@ class Task:
     accepted: Mapping[str, Any] | None = None
     across_models: bool = False
     judge_since: bool = True
+    jobs: int = 0
+    """Processes that evaluate its samples."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Said on the command line: trust, retry, allow_undecided."""
 
@@ -83,7 +85,7 @@ def arguments(task: Task) -> dict[str, Any]:
             for name, value in case.gates.items()
             if task.judge_since or not is_since(name)
         }
-        found |= {**case.validation, "gates": gates}
+        found |= {**case.validation, "gates": gates, "jobs": task.jobs}
         if undecided:
             found["allow_undecided"] = True
         if task.accepted is not None and task.judge_since:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ START = (
     "import sys\nif sys.path[0] == '': del sys.path[0]\n"  # The user's folder, with any names.
     "from edgepipe.project import case_run\nsys.exit(case_run.main(sys.stdin, sys.stdout))"
 )
+TIMED = ("latency", "p99", "energy")
+"""In the names of gates for which a model is measured while nothing else runs."""
 PATIENCE = 60
 """Seconds that a process that was interrupted may take to end its workers."""
 
@@ -113,9 +115,10 @@ def run(project: Project, asked: Asked, told: Told) -> Checked:
     cases = project.take(asked.names)
     known = accepted.read(project.folder)
     _require_toolchains(project, cases)
-    tasks = [_task(project, case, asked, known) for case in cases]
+    side_by_side = min(asked.jobs or _jobs(cases), len(cases))
+    tasks = [_task(project, case, asked, known, side_by_side) for case in cases]
     running = _Running()
-    with ThreadPoolExecutor(asked.jobs or _jobs(len(tasks))) as pool:
+    with ThreadPoolExecutor(side_by_side) as pool:
         try:
             outcomes = list(pool.map(lambda task: _run_one(task, running, told), tasks))
         except BaseException:
@@ -127,23 +130,38 @@ def run(project: Project, asked: Asked, told: Told) -> Checked:
     return Checked(project, tuple(outcomes), seconds, path, asked.allow_undecided)
 
 
-def _jobs(count: int) -> int:
-    """A conversion has a worker at work and the next one loading its framework."""
-    return max(1, min(count, (os.cpu_count() or 1) // 2))
+def _jobs(cases: Sequence[Case]) -> int:
+    """A conversion has a worker at work and the next one loading its framework; where latency is
+    judged, one model alone has the machine."""
+    if any(map(_timed, cases)):
+        return 1
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
-def _task(project: Project, case: Case, asked: Asked, known: Mapping[str, Any]) -> Task:
+def _timed(case: Case) -> bool:
+    asked = [name for name in ("latency", "latency_budget", "batch") if case.validation.get(name)]
+    return bool(asked) or any(word in gate for gate in case.gates for word in TIMED)
+
+
+def _task(
+    project: Project, case: Case, asked: Asked, known: Mapping[str, Any], side_by_side: int
+) -> Task:
     more = {
         "trust": asked.trust,
         "retry": asked.retry,
         "allow_undecided": asked.allow_undecided,
     }
+    relative = [gate for gate in case.gates if case_run.is_since(gate)]
+    if relative and case.name not in known and not asked.accept:
+        words = f"{', '.join(relative)}: accept a run first, `edgepipe check {case.name} --accept`"
+        case = replace(case, notes=(*case.notes, words))
     return Task(
         case,
         str(project.folder),
         known.get(case.name),
         asked.across_models,
         not asked.accept,
+        max(1, (os.cpu_count() or 1) // side_by_side),
         more,
     )
 
