@@ -32,6 +32,8 @@ BUDGET = 20.0
 """Seconds."""
 WARM_SHARE, RATE_SHARE = 0.1, 0.15
 """Of the budget: the most for warming up each side, and for the table of throughput."""
+RATE_SECONDS = 1.0
+"""The most for one cell of that table."""
 BLOCK_SECONDS, MOST_RUNS = 0.03, 200
 """A block is short beside what changes on a machine, and long beside the switch between two."""
 LEAD_SECONDS, MOST_LEAD = 0.005, 2000
@@ -255,7 +257,8 @@ def throughput(side: Side, plan: Plan) -> tuple[list[dict[str, Any]], list[str]]
 
     A batch that the file doesn't take is told in a note: most TFLite files are made for one.
     """
-    seconds = plan.seconds * RATE_SHARE / (len(plan.threads) * len(plan.batches))
+    slices = len(plan.threads) * len(plan.batches)
+    seconds = min(RATE_SECONDS, plan.seconds * RATE_SHARE / slices)
     rows: list[dict[str, Any]] = []
     refused: dict[str, None] = {}
     for threads in plan.threads:
