@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgepipe import __version__, making
 from edgepipe.artifact import Artifact, Format
-from edgepipe.errors import EdgepipeError
+from edgepipe.errors import EdgepipeError, StageFailed
 from edgepipe.identify_openvino import graph_of
 from edgepipe.session import Session
 from edgepipe.stage import Stage
@@ -20,8 +19,11 @@ from edgepipe.validation.latency import Plan, Side, measure
 from edgepipe.validation.machine import machine
 from edgepipe.validation.subject import Subject
 
-REVISION = 1
-SECONDS = 2.0
+REVISION = 3
+SECONDS, MORE_SECONDS = 2.0, 6.0
+"""The second where so few runs fitted into the first that there is no interval at all."""
+NARROW = 1.25
+"""Its upper end to its lower one. A wider interval is of a busy machine, and isn't kept."""
 SAME = ("system", "cpu", "cores", "usable", "quota")
 """Of a machine: what makes it another one, for which it is measured again."""
 SETTINGS = {"precision": "native"}
@@ -50,15 +52,16 @@ def compare(session: Session, stage: Stage, artifacts: Sequence[Artifact]) -> di
         }
     )
 
-    def run(folder: Path) -> dict[str, Any]:
-        found = _measured(session, before, after)
-        kinds = _in_float(session, after) if slower(found.ratio) is not False else {}
-        return _told(found, session.device.upper() or "CPU", kinds)
-
+    kept = session.store.find(key)
+    if kept is not None:
+        return kept.facts
     try:
-        return session.fetch(key, run, f"speed of {after.path.name}").facts
+        told = _told(session, before, after)
     except EdgepipeError as error:
         return {"ratio": None, "slower": None, "words": f"int8 was not timed: {error.message}"}
+    if narrow(Interval(**told["ratio"])):
+        session.fetch(key, lambda folder: told, f"speed of {after.path.name}")
+    return told
 
 
 def _measured(session: Session, before: Artifact, after: Artifact) -> Latency:
@@ -73,14 +76,19 @@ def _measured(session: Session, before: Artifact, after: Artifact) -> Latency:
     ):
         for side in (candidate, baseline):
             side.start()
-        return measure(candidate, baseline, Plan(SECONDS))
+        found = measure(candidate, baseline, Plan(SECONDS))
+        return found if found.ratio else measure(candidate, baseline, Plan(MORE_SECONDS))
 
 
-def slower(ratio: Interval | None) -> bool | None:
+def slower(ratio: Interval) -> bool | None:
     """By the whole interval; None where it doesn't tell."""
-    if ratio is None or ratio.low <= 1 <= ratio.high:
+    if ratio.low <= 1 <= ratio.high:
         return None
     return ratio.low > 1
+
+
+def narrow(ratio: Interval) -> bool:
+    return ratio.high <= NARROW * ratio.low
 
 
 def _in_float(session: Session, artifact: Artifact) -> dict[str, int]:
@@ -97,14 +105,18 @@ def _in_float(session: Session, artifact: Artifact) -> dict[str, int]:
     return dict(Counter(one.op for one in verdicts_of(told) if one.status == FLOAT))
 
 
-def _told(found: Latency, device: str, kinds: dict[str, int]) -> dict[str, Any]:
+def _told(session: Session, before: Artifact, after: Artifact) -> dict[str, Any]:
+    found = _measured(session, before, after)
     ratio, baseline = found.ratio, found.baseline
-    assert baseline is not None
+    if ratio is None or baseline is None:
+        raise StageFailed("too few runs fitted into the time that it is given")
+    device = session.device.upper() or "CPU"
+    kinds = {} if slower(ratio) is False else _in_float(session, after)
     return {
         "against": "float32",
         "device": device,
         "compute": SETTINGS["precision"],
-        "ratio": None if ratio is None else vars(ratio),
+        "ratio": dict(vars(ratio)),
         "slower": slower(ratio),
         "int8_ms": round(found.candidate.p50 * 1000, 4),
         "float32_ms": round(baseline.p50 * 1000, 4),
@@ -114,10 +126,8 @@ def _told(found: Latency, device: str, kinds: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def words(ratio: Interval | None, device: str, kinds: dict[str, int]) -> str:
+def words(ratio: Interval, device: str, kinds: dict[str, int]) -> str:
     """What was seen, and the better choice where that isn't int8."""
-    if ratio is None:
-        return f"too few runs fitted into {SECONDS:g} s to tell whether int8 is faster on {device}"
     figures = f"{ratio.value:.2f} times float32's ({ratio.low:.2f} to {ratio.high:.2f})"
     if slower(ratio) is False:
         return f"int8's time on {device} is {figures}"
@@ -125,6 +135,11 @@ def words(ratio: Interval | None, device: str, kinds: dict[str, int]) -> str:
         told = (
             f"int8 is slower than float on {device}: its time is {figures};"
             " better take --precision float16, which has half the size of float32 and its speed"
+        )
+    elif not narrow(ratio):
+        told = (
+            f"it can't be told whether int8 is faster on {device}, for the machine was busy:"
+            f" its time is {figures}"
         )
     else:
         told = (
