@@ -114,6 +114,8 @@ def test_a_quantized_product_in_float_and_a_lacking_kernel_have_a_remedy() -> No
     assert floating.status == preflight.FLOAT
     assert "float_types=MatMul" in floating.fix
     assert verdict(device="CPU", kernel="brgemm_i8", precision="u8", quantized=True).fix == ""
+    assert verdict(op="Atanh", device="CPU", kernel="ref_any_f32").status == preflight.SLOW
+    assert verdict(op="Concat", device="CPU", kernel="ref_any_f32").status == preflight.RUNS
     lacking = verdict(device="")
     assert (lacking.status, lacking.mapped) == (preflight.MISSING, False)
     assert "HETERO:GPU,CPU" in lacking.fix

@@ -20,16 +20,22 @@ READ = (*IR, Format.ONNX, Format.TFLITE)
 RUNS, GONE, SLOW, FLOAT = "kernel", "vanishes", "reference code", "float, though quantized"
 MISSING, UNREAD = "no kernel", "not read"
 FIXES = {
-    SLOW: "it works, one element at a time. Where it takes time (`edgepipe openvino profile`),"
-    " replace it in the model by operators that the table shows with kernels.",
+    SLOW: "it works, in plain code that wasn't made for this processor. Where that takes time"
+    " (`edgepipe openvino profile`), replace it by operators that the table shows with kernels.",
     FLOAT: "this processor's plugin has no integer kernel for it, so that it turns integers into"
     " floats and back. Compare both precisions with `edgepipe openvino profile`; leaving such ops"
     " in float (-O openvino_quantize.float_types={op}) saves the way there and back.",
     MISSING: "share the model out (--device HETERO:{device},CPU), run it on another device, or"
     " replace the operator in the model.",
-    UNREAD: "replace it in the model, export with another opset, or take another way:"
-    " `edgepipe plan MODEL --target openvino` lists them.",
+    UNREAD: "where shapes are open, let `edgepipe convert MODEL --target openvino` fix them first,"
+    " and ask of what that makes; else replace it in the model, export with another opset, or take"
+    " another way: `edgepipe plan MODEL --target openvino` lists them.",
 }
+MOVERS = (
+    "Broadcast", "Concat", "Convert", "Gather", "Pad", "Reshape", "Slice", "Split", "StridedSlice",
+    "Tile", "Transpose", "VariadicSplit",
+)  # fmt: skip
+"""Of these plain code is as good as any: they copy and compute nothing."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ def _verdict(index: int, told: dict[str, Any], device: str) -> Verdict:
         status, reason = MISSING, f"{device} has no kernel for it"
     elif not kernel:
         status, reason = GONE, ""
-    elif kernel.startswith("ref"):
+    elif kernel.startswith("ref") and told["op"] not in MOVERS:
         status, reason = SLOW, f"{told['device']} has no kernel of its own: {kernel}"
     elif told["quantized"] and precision.startswith(("f", "bf")):
         status, reason = FLOAT, f"it is given integers and computes in {precision}: {kernel}"
