@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgepipe.artifact import (
+    LARGE,
     Artifact,
     Format,
     Loading,
@@ -140,3 +141,14 @@ def test_key_of_loading_holds_neither_paths_nor_consent() -> None:
 def test_ends_of_what_was_not_described_are_no_silent_nothing() -> None:
     with pytest.raises(ValueError, match="was not described"):
         Artifact(Path("m"), Format.ONNX, "").ends()
+
+
+def test_large_file_that_changed_has_another_digest(tmp_path: Path) -> None:
+    """The digests of large files are remembered, in the same place and of the same size, too."""
+    file = tmp_path / "large"
+    found = set()
+    for fill in (b"a", b"b", b"c"):
+        file.write_bytes(fill * LARGE)
+        found.add(digest_file(file))
+        assert digest_file(file) == hashlib.sha256(fill * LARGE).hexdigest()
+    assert len(found) == 3

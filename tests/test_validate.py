@@ -140,6 +140,8 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, data: Path) 
     assert "top1" in error.value.hint
     with pytest.raises(UnknownName, match="baselin"):
         validated(tmp_path, data, baselin="keras")
+    with pytest.raises(UnknownName, match="precision"):
+        validated(tmp_path, data, precision="int8")
 
 
 def test_device_that_nothing_would_heed_is_refused(tmp_path: Path, data: Path) -> None:

@@ -17,6 +17,22 @@ from edgepipe.validation.limits import Limit
 
 BASELINES = ("auto", "keras", "torch", "onnxruntime", "tensorflow-xla")
 DEVICES = ("cpu", "gpu")
+OF_THE_REQUEST = (
+    "weights",
+    "model_args",
+    "python_path",
+    "submodule",
+    "custom_objects",
+    "trust",
+    "inputs",
+    "labels",
+    "columns",
+    "limit",
+    "preprocessing",
+    "seed",
+    "retry",
+)
+"""Of a conversion's keywords those that mean something here: how a model loads, what is fed."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +70,9 @@ class Asked:
     @staticmethod
     def of(artifact: str | Path, arguments: Mapping[str, Any]) -> Asked:
         own = {item.name for item in fields(Asked)} - {"artifact", "request"}
-        known = {item.name for item in fields(Request)}
         for name in arguments:
-            if name not in own | known:
-                raise UnknownName.of("argument of validate", name, own | known)
+            if name not in own | set(OF_THE_REQUEST):
+                raise UnknownName.of("argument of validate", name, own | set(OF_THE_REQUEST))
         said = {name: value for name, value in arguments.items() if name in own}
         others = {name: value for name, value in arguments.items() if name not in own}
         if not str(artifact):
