@@ -158,6 +158,29 @@ open("net.tflite", "wb").write(converter.convert())
     assert sqnr.candidate.value > 90, "the same samples went into both"
 
 
+def test_too_many_samples_that_cannot_be_read_end_it(tmp_path: Path, fresh_store: Path) -> None:
+    """The first look sees 16 of them; these are among the others."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(60):
+        np.save(folder / f"{number:02}.npy", np.ones((1, 6), np.float32))
+    said: dict[str, Any] = {
+        "against": dense(tmp_path, "float.tflite"),
+        "data": folder,
+        "out": tmp_path / "out",
+    }
+    artifact = dense(tmp_path, "other.tflite", 0.2)
+    for number in (3, 20, 40):
+        (folder / f"{number:02}.npy").write_bytes(b"damaged")
+    found = edgepipe.validate(artifact, **said)
+    assert found.report["data"]["samples"] == 57
+    assert sum("can't be read" in note for note in found.validation.notes) >= 3
+    for number in range(20, 30):
+        (folder / f"{number:02}.npy").write_bytes(b"damaged")
+    with pytest.raises(SamplesError, match="can't be read"):
+        edgepipe.validate(artifact, **said)
+
+
 # Reading on
 
 

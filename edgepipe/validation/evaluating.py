@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgepipe import __version__, process_memory
 from edgepipe.artifact import COMPILED, Signature
-from edgepipe.dataset import DataSource
+from edgepipe.dataset import BAD_SHARE, DataSource
+from edgepipe.errors import SamplesError
 from edgepipe.session import Session
 from edgepipe.store import key as store_key
 from edgepipe.validation.metrics.planned import Planned
@@ -126,6 +127,7 @@ def evaluate(session: Session, task: Task, count: int) -> Evaluation:
                     first, last = pending[future]
                     done += last - first
                     made_samples += 0 if kept else last - first
+                work.check_readable(count)
                 rate = (time.perf_counter() - start) / made_samples if made_samples else None
                 remains = None if rate is None else rate * (count - done)
                 session.listener.progressed("evaluate", done, count, remains)
@@ -179,6 +181,17 @@ class _Work:
         with self._lock:
             self._entries[stretch] = entry
         return entry.kept
+
+    def check_readable(self, count: int) -> None:
+        """Few samples may be passed over, as everywhere; no more is run once there are more."""
+        with self._lock:
+            bad = [text for entry in self._entries.values() for text in entry.facts["passed"]]
+        if len(bad) > max(1, int(BAD_SHARE * count)) or len(bad) == count:
+            raise SamplesError(
+                f"{self.task.source.where}: {len(bad)} of {count} samples can't be read (at most"
+                f" {BAD_SHARE:.0%} are passed over): {'; '.join(bad[:3])}",
+                hint="take them out of the data, or mend them.",
+            )
 
     def gather(self) -> Evaluation:
         from edgepipe.validation import outputs
