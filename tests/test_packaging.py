@@ -88,7 +88,7 @@ def test_wheel_holds_the_data_files_and_the_license(wheel: Path) -> None:
         path
         for folder in ("edgepipe", *MAPPED)
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".toml", ".lock", ".typed", ".html", ".css"} or path.name == "py.typed"
+        if path.suffix in {".toml", ".lock", ".css", ".js"} or path.name == "py.typed"
     ]
     names = names_in(wheel)
     assert {installed_path(path) for path in data} - names == set()

@@ -8,7 +8,7 @@ results=$root/out/examples/digits_check
 mkdir -p "$results"
 
 edgepipe toolchain install $(edgepipe check --toolchains)
-edgepipe check --junit "$results/edgepipe.xml" --markdown "$results/edgepipe.md"
+edgepipe check --junit "$results/edgepipe.xml" --markdown "$results/edgepipe.md" --html "$results/edgepipe.html"
 edgepipe verify out/float
 edgepipe rerun out/float/report.json --kept
 
