@@ -78,7 +78,7 @@ def _table(outcomes: Sequence[Outcome], page: Path) -> list[Html]:
     rows = [_row(one, largest, page) for one in outcomes]
     notes = [f"{one.name}: {note}" for one in outcomes for note in one.notes]
     listed = el("ul", [el("li", note) for note in notes], class_="muted") if notes else Html("")
-    return [sortable("Models", COLUMNS, rows), listed]
+    return [sortable("What became of each model", COLUMNS, rows), listed]
 
 
 def _row(outcome: Outcome, largest: int, page: Path) -> Row:

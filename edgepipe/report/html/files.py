@@ -47,7 +47,7 @@ def ends(last: Data) -> Html:
                 ]
             )
     head = f"Ends of {last['path']}"
-    return plain(head, ["Name", "", "Shape", "Type", "Layout"], rows)
+    return plain(head, ["Name", "End", "Shape", "Type", "Layout"], rows)
 
 
 def _layout(port: Data) -> str:

@@ -62,7 +62,7 @@ def _drawn(curves: list[Data]) -> list[Html]:
     return [
         el(
             "figure",
-            el("div", plot, class_="scroll", role="region", tabindex=0, aria_label=TITLE),
+            el("div", plot, class_="scroll", role="region", tabindex=0, aria_label="Memory curve"),
             el("figcaption", [el("p", line) for line in told]),
         ),
         el("p", "Tensors that are made and still read, nothing shared and nothing in place: what "
