@@ -158,3 +158,21 @@ def test_document_says_what_was_asked(converted: Path, folder: Path) -> None:
         "worst": 3,
         "seed": 4,
     }
+
+
+@pytest.mark.parametrize("how", ["table", "file"])
+def test_preprocessing_of_the_conversion_is_taken(tmp_path: Path, how: str) -> None:
+    """A float conversion without samples: nothing but its request tells of the preprocessing."""
+    with np.load(labelled(tmp_path, 40)) as file:
+        np.savez(tmp_path / "raw.npz", x=file["x"] * 10 + 3, labels=file["labels"])
+    table = tmp_path / "steps.toml"
+    table.write_text("[preprocessing]\nmean = 3.0\nstd = 10.0\n")
+    said: Any = {"mean": 3.0, "std": 10.0} if how == "table" else table
+    source = dense(tmp_path, "float.tflite")
+    result = edgepipe.convert(
+        source, out=tmp_path / "out", preprocessing=said, validate=tmp_path / "raw.npz"
+    )
+    (then,) = [one for one in result.report["validation"]["scores"] if one["metric"] == "top1"]
+    found = edgepipe.validate(tmp_path / "out", data=tmp_path / "raw.npz")
+    (now,) = [one for one in found.report["scores"] if one["metric"] == "top1"]
+    assert then["candidate"]["value"] == now["candidate"]["value"] == pytest.approx(90.0)

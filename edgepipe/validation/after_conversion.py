@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 OTHERS = ("artifact", "request", "data", "against", "out", "device")
 """Of a validation's keywords those that a conversion settles."""
-SHARED = ("labels", "columns", "seed", "trust", "python_path", "custom_objects", "retry")
+SHARED = (
+    "labels", "columns", "seed", "trust", "python_path", "custom_objects", "preprocessing", "retry",
+)  # fmt: skip
 """Of a conversion's keywords those that the report doesn't hand on. A limit is not among them: it
 says how many samples are calibrated on."""
 

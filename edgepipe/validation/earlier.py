@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepipe.artifact import COMPILED, Format, Signature
+from edgepipe.data.preprocessing import read_file
 from edgepipe.errors import ModelNotFound, PathError
 from edgepipe.identify import identify
 from edgepipe.request import digest_model
@@ -48,6 +49,8 @@ class Earlier:
             if found:
                 return dict(found)
         said = self.request.get("preprocessing")
+        if isinstance(said, str) and Path(said).is_file():
+            return read_file(Path(said))
         return dict(said) if isinstance(said, dict) else None
 
     @property

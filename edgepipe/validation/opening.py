@@ -73,6 +73,8 @@ def _filled(asked: Asked, found: Earlier | None) -> Request:
     said = found.request
     if not request.preprocessing and found.preprocessing:
         request = replace(request, preprocessing=found.preprocessing)
+    if not request.columns and said.get("columns"):
+        request = replace(request, columns=tuple(said["columns"]))
     if asked.against:
         return request
     factory = ":" in str(said.get("model", "")) and not Path(str(said["model"])).exists()
