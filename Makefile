@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 DEMO_TOOLCHAINS := keras onnx2tf edge
-TOOLCHAINS := keras torch onnx2tf onnx2tf-tensorflow litert-torch edge openvino vela tflite-micro
+TOOLCHAINS := keras torch onnx2tf onnx2tf-tensorflow litert-torch edge openvino vela tflite-micro coco
 ifneq ($(shell uname -sm),Linux x86_64)
 override TOOLCHAINS := $(filter-out tflite-micro,$(TOOLCHAINS)) # it has wheels for nothing else
 endif

@@ -83,6 +83,9 @@ METRICS: dict[str, str] = {
     "pearson": "edgepipe.validation.metrics.regression:Pearson",
     "miou": "edgepipe.validation.metrics.segmentation:MeanIou",
     "pixel-accuracy": "edgepipe.validation.metrics.segmentation:PixelAccuracy",
+    "map": "edgepipe.validation.metrics.detection:MeanAveragePrecision",
+    "map50": "edgepipe.validation.metrics.detection:HalfOverlap",
+    "map-by-id": "edgepipe.validation.metrics.detection:MapById",
     "agreement": "edgepipe.validation.metrics.likeness:Agreement",
     "sqnr": "edgepipe.validation.metrics.likeness:Sqnr",
     "cosine": "edgepipe.validation.metrics.likeness:Cosine",
@@ -108,6 +111,7 @@ TOOLCHAINS: tuple[str, ...] = (
     "openvino",
     "vela",
     "tflite-micro",
+    "coco",
 )
 
 

@@ -85,6 +85,11 @@ def openvino() -> list[str]:
     return [f"OpenVINO: {core.get_property(name, 'FULL_DEVICE_NAME')}" for name in found]
 
 
+def coco() -> list[str]:
+    importlib.import_module("faster_coco_eval")
+    return []
+
+
 def vela() -> list[str]:
     regor = importlib.import_module("ethosu.regor")
     importlib.import_module("ethosu.vela.vela")

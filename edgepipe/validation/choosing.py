@@ -16,7 +16,7 @@ from edgepipe.validation.metrics.users import LOWER
 from edgepipe.validation.sight import Sight
 
 BY_TRUTH = {
-    "boxes": (),
+    "boxes": ("map",),
     "mask": ("miou",),
     "label": ("top1",),
     "numbers": ("mae", "r2"),

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from edgepipe import toolchain
 from edgepipe.artifact import Port, Signature
 from edgepipe.dataset import DataSource
-from edgepipe.errors import SamplesError
+from edgepipe.errors import OptionError, SamplesError
 from edgepipe.session import Session
-from edgepipe.validation import postprocessing
+from edgepipe.validation import limits, postprocessing
 from edgepipe.validation import truth as truths
+from edgepipe.validation.metrics import by_name
 from edgepipe.validation.postprocessing import Step
 from edgepipe.validation.truth import TruthSource
 
@@ -67,7 +68,13 @@ def require(asked: Asked) -> None:
     """What is lacking is said before anything runs."""
     source = TruthSource.of(asked.truth, asked.request)
     users = any(Step.of(text, asked.request).is_function for text in asked.postprocess)
-    needed = {source.toolchain if source else "", "edge" if users else ""} - {""}
+    needed = {source.toolchain if source else "", "edge" if users else ""}
+    wanted = [*asked.metrics, *limits.metrics(asked.limits)]
+    detecting = source is not None and source.annotations and not asked.metrics
+    for name in [*wanted, *(["map"] if detecting else [])]:
+        name = name.partition("@")[0]
+        needed |= set() if by_name.is_function(name) else {by_name.named(name).toolchain}
+    needed -= {""}
     lacking = toolchain.missing(sorted(needed))
     if lacking is not None:
         raise lacking
@@ -103,6 +110,12 @@ def _truth(
     origin = TruthSource.of(asked.truth, asked.request)
     if origin is None:
         return {}
+    crops = {source.preprocessing.of(port.name).crop for port in ends.inputs} - {"none"}
+    if origin.annotations and crops:
+        raise OptionError(
+            f"boxes can't be found again in pictures that are cropped ({', '.join(sorted(crops))})",
+            hint="validate detectors with --crop none, as they are fed.",
+        )
     arguments: dict[str, Any] = {
         "data": source.to_json(),
         "ends": ends.to_json(),

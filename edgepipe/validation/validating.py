@@ -99,7 +99,7 @@ def seen(asked: Asked, listener: Listener) -> Validation:
             listener.note(text)
         task = Task(opened.candidate, baseline, source, opened.ends, planned, looked, asked.jobs)
         found = evaluating.evaluate(session, task, data.count)
-        scores = scoring.scores(planned, found, Sampling(seed=asked.request.seed))
+        scores = scoring.scores(session, planned, found, Sampling(seed=asked.request.seed), looked)
         table, no_table = confusion.tables(
             opened.ends.outputs, data, found, compared=baseline is not None
         )
