@@ -38,7 +38,9 @@ def _scores(scores: list[dict[str, Any]], several: bool) -> list[str]:
     for one in scores:
         name = f"{one['metric']} of {one['output']}" if several else one["metric"]
         unit = f" {one['unit']}" if one["unit"] else ""
-        cells = [_interval(one[side], unit) for side in ("baseline", "candidate", "difference")]
+        apart = " points" if one["unit"] == "%" else unit
+        cells = [_interval(one[side], unit) for side in ("baseline", "candidate")]
+        cells.append(_interval(one["difference"], apart))
         rows.append((name, *cells))
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [
