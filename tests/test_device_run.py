@@ -87,6 +87,8 @@ def test_results_of_a_board_and_the_host_go_into_the_report(
     assert str(board.key) not in text and str(tmp_path / "there") not in text
     assert (out / "devices" / "board" / "out" / "junit.xml").is_file()
     assert run(["verify", str(out)]) == 0, "the manifest doesn't know of the report"
+    page = (out / "report.html").read_text()
+    assert "On boards" in page and '<th scope="row">board</th>' in page
     assert run([*words, "--first", "3"]) == 0
     again = json.loads((out / "report.json").read_text())["devices"]
     assert [row["name"] for row in again] == ["host", "board"], "an older result stayed"

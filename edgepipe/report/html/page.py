@@ -10,6 +10,7 @@ from edgepipe import delivery
 from edgepipe.errors import InputError
 from edgepipe.report.html import (
     accuracy,
+    boards,
     confusion,
     figures,
     files,
@@ -37,6 +38,7 @@ SECTIONS: Sequence[tuple[str, str, Section]] = (
     ("latency", latency.TITLE, latency.section),
     ("path", path.TITLE, path.section),
     ("files", files.TITLE, files.section),
+    ("boards", boards.TITLE, boards.section),
     ("mapping", mapping.TITLE, mapping.section),
     ("layers", layers.TITLE, layers.section),
     ("memory", memory.TITLE, memory.section),
