@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format stress fuzz bench latency zoo zoo-int8 openvino-zoo edgetpu-legal ethosu models accuracy clean environment remake
+.PHONY: help demo test lint format stress fuzz bench latency zoo zoo-int8 openvino-zoo edgetpu-legal emulated ethosu models accuracy clean environment remake
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,10 @@ zoo-int8: environment ## quantize the same networks to int8, beside the raw tool
 openvino-zoo: environment ## quantize the zoo for OpenVINO, beside NNCF's plain result
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
 	$(BIN)/python benchmarks/openvino_zoo.py
+
+emulated: environment ## run the zoo's MobileNetV2 on emulated Arms, beside this machine
+	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
+	$(BIN)/python benchmarks/emulated.py
 
 ethosu: environment ## compile the zoo for three Ethos-U configurations, as a table
 	$(BIN)/edgepipe toolchain install $(TOOLCHAINS)
