@@ -94,6 +94,22 @@ def test_results_of_a_board_and_the_host_go_into_the_report(
     assert [row["name"] for row in again] == ["host", "board"], "an older result stayed"
 
 
+def test_a_board_is_examined_and_left_as_it_was(
+    board: Device, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory.add(board)
+    assert run(["device", "doctor", "board"]) == 0
+    said = capsys.readouterr().out
+    assert "board (127.0.0.1:" in said and "ready" in said and "ai_edge_litert" in said
+    assert run(["device", "run", "board", str(bundle), "--results", str(tmp_path), "-q"]) == 0
+    assert (tmp_path / "there").is_dir()
+    assert run(["device", "remove", "board"]) == 0
+    assert not (tmp_path / "there").exists()
+    inventory.add(replace(board, python="python9"))
+    assert run(["device", "doctor", "board"]) == 3
+    assert "python9" in capsys.readouterr().out
+
+
 def test_only_what_changed_of_a_bundle_goes_over(
     subject: Converted, bundle: Path, board: Device, tmp_path: Path
 ) -> None:

@@ -140,8 +140,8 @@ def _show_layers(seen: Explained, pair: Pair, everything: bool) -> None:
         else:
             alike.append(f"{kind['count']} {kind['op']}")
     if seen.note:
-        click.echo(f"  {seen.note}")
-    else:
+        click.echo(f"  note: {seen.note}")
+    if any(row.own_share is not None for row in seen.rows):
         click.echo(f"  given the same inputs, kernels differ in: {', '.join(kinds) or 'none'}")
         click.echo(f"  and agree to the last bit in: {', '.join(alike) or 'none'}")
     _table(seen.rows, everything)

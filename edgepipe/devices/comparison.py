@@ -80,12 +80,17 @@ def compare(
             if pair is not None:
                 pairs.append(pair)
     if layer_samples:
-        pairs = _explained(pairs, [each.device for each in ran], bundle, asked, layer_samples, told)
+        pairs = _explained(pairs, ran, bundle, asked, layer_samples, told)
     return Comparison(tuple(results), tuple(pairs))
 
 
+def outputs_file(model: str) -> str:
+    """Where the runner leaves what a model gave."""
+    return f"outputs-{model.replace('/', '_')}.npz"
+
+
 def _pair(model: str, base: Result, other: Result) -> Pair | None:
-    name = f"outputs-{model.replace('/', '_')}.npz"
+    name = outputs_file(model)
     if name not in base.files or name not in other.files:
         return None
     elements = differing = 0
@@ -130,8 +135,7 @@ def _same_answer(model: str, base: Result, other: Result) -> float | None:
 
 
 def _explained(
-    pairs: list[Pair], devices: Sequence[Device], bundle: Path, asked: Asked, samples: int,
-    told: Told,
+    pairs: list[Pair], ran: Sequence[Result], bundle: Path, asked: Asked, samples: int, told: Told,
 ) -> list[Pair]:  # fmt: skip
     """Operators of the models whose outputs differ; of others there is nothing to explain."""
     from dataclasses import replace
@@ -145,8 +149,11 @@ def _explained(
         if model["form"] != "tflite" or model.get("encrypted"):
             told_of[name] = "operators are looked at in TFLite models that aren't encrypted"
             continue
+        able = [each for each in ran if outputs_file(name) in each.files]
         try:
-            told_of[name] = explain(devices, bundle, model, asked, count, told)
+            plain = {each.device.name: each.files[outputs_file(name)] for each in able}
+            devices = [each.device for each in able]
+            told_of[name] = explain(devices, bundle, model, asked, count, told, plain)
         except EdgepipeError as error:
             told_of[name] = error.message
     found = []

@@ -84,9 +84,12 @@ class Explained:
 
 def explain(
     devices: Sequence[Device], bundle: Path, model: Mapping[str, Any], asked: Asked,
-    samples: int, told: Told,
+    samples: int, told: Told, plain: Mapping[str, Path],
 ) -> dict[str, Explained]:  # fmt: skip
-    """For each board but the first: its operators beside those of the first."""
+    """For each board but the first: its operators beside those of the first.
+
+    `plain` has what each board gave when the model was run as it is.
+    """
     with tempfile.TemporaryDirectory(prefix="edgepipe-layers-") as scratch:
         folder = Path(scratch)
         file = folder / "model.tflite"
@@ -99,21 +102,39 @@ def explain(
         if layers.apart is not None:
             apart = run.everywhere(devices, layers.apart, whole[devices[0].name], folder / "apart")
         first = devices[0].name
+        note = " ".join(filter(None, (layers.why, _unlike(whole, plain, model, samples))))
         with np.load(whole[first]) as base:
             return {
-                device.name: _compared(layers, base, whole, apart, device.name, samples)
+                device.name: _compared(layers, base, whole, apart, device.name, samples, note)
                 for device in devices[1:]
             }
 
 
+def _unlike(
+    whole: Mapping[str, Path], plain: Mapping[str, Path], model: Mapping[str, Any], samples: int
+) -> str:
+    """Where showing a tensor changes the numbers, for instance since less is fused, it is said."""
+    names = []
+    for board, path in whole.items():
+        with np.load(path) as shown, np.load(plain[board]) as usual:
+            for at, end in enumerate(model["outputs"]):
+                rows = [shown[f"{n}:{end['tensor']}"] for n in range(samples)]
+                if not all(
+                    np.array_equal(a, b) for a, b in zip(rows, usual[f"o{at}"], strict=False)
+                ):
+                    names.append(board)
+    listed = ", ".join(dict.fromkeys(names))
+    return f"With its tensors shown, the model gives other numbers on {listed}." if names else ""
+
+
 def _compared(
     layers: Layers, base: Arrays, whole: Mapping[str, Path], apart: Mapping[str, Path],
-    name: str, samples: int,
+    name: str, samples: int, note: str,
 ) -> Explained:  # fmt: skip
     with np.load(whole[name]) as other:
         own = np.load(apart[name]) if name in apart else None
         rows = tuple(_difference(row, base, other, own, samples) for row in layers.rows)
-        return Explained(rows, samples, layers.why)
+        return Explained(rows, samples, note)
 
 
 def _difference(

@@ -291,8 +291,14 @@ def _drain(
     process: subprocess.Popen[bytes], seconds: float, taken: Callable[[bytes], None] | None
 ) -> bytes:
     """All that it prints, piece by piece where somebody takes it; ended when it takes too long."""
-    late = threading.Timer(seconds, process.kill)
-    late.start()
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
     pieces: list[bytes] = []
     try:
         assert process.stdout is not None
@@ -301,8 +307,8 @@ def _drain(
                 (taken or pieces.append)(piece)
         process.wait()
     finally:
-        late.cancel()
-    if not late.is_alive() and process.returncode == -9:
+        timer.cancel()
+    if late.is_set():
         raise Lost(f"no answer within {seconds:.0f} s")
     return b"".join(pieces)
 
