@@ -28,6 +28,7 @@ COMPILE_LOG = "model_edgetpu.log"
 log = logging.getLogger(__name__)
 KEYS = {"recipe": RECIPE, "compile_log": COMPILE_LOG}
 """Where the report says that they are there."""
+VALIDATION = "validation.json"
 COPIES = 6
 """Times the model's size that a run was seen to need on disk, with its intermediate files."""
 HEADROOM = 64 << 20
@@ -80,6 +81,7 @@ def write_models(folder: Path, artifacts: Sequence[Artifact], precision: str) ->
             _copy_model(artifact, folder / name)
             written.append(Written(folder / name, artifact, size_of(folder / name)))
         clear_earlier(folder, {item.path.name for item in written})
+        _clear_validation(folder, {item.artifact.digest for item in written})
         for name, file in beside(artifacts).items():
             copy_file(file, folder / name)
     except OSError as error:
@@ -122,6 +124,17 @@ def clear_earlier(folder: Path, kept: set[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _clear_validation(folder: Path, digests: set[str]) -> None:
+    """What `validate` said of another model here; of the same one it still holds."""
+    path = folder / VALIDATION
+    try:
+        candidate = json.loads(path.read_text(encoding="utf-8"))["candidate"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if candidate not in digests:
+        path.unlink(missing_ok=True)
 
 
 def _of_earlier_run(folder: Path) -> set[str]:

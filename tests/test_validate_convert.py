@@ -176,3 +176,18 @@ def test_preprocessing_of_the_conversion_is_taken(tmp_path: Path, how: str) -> N
     found = edgepipe.validate(tmp_path / "out", data=tmp_path / "raw.npz")
     (now,) = [one for one in found.report["scores"] if one["metric"] == "top1"]
     assert then["candidate"]["value"] == now["candidate"]["value"] == pytest.approx(90.0)
+
+
+def test_validation_of_another_model_goes_when_it_is_converted_anew(
+    converted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    edgepipe.convert(converted / "float.tflite", out=out, **said(converted))
+    document = edgepipe.validate(out, data=converted / "data.npz").path
+    edgepipe.convert(converted / "float.tflite", out=out, **said(converted))
+    assert document.exists(), "the same model: it still holds"
+    edgepipe.convert(dense(tmp_path, "new.tflite", 0.4), out=out, **said(converted))
+    assert not document.exists()
+    document.write_text("[]")
+    edgepipe.convert(converted / "float.tflite", out=out, **said(converted))
+    assert document.read_text() == "[]", "it may be anybody's"

@@ -40,7 +40,7 @@ from edgepipe.validation.opening import Opened
 from edgepipe.validation.statistics import Sampling
 from edgepipe.validation.subject import Subject
 
-DOCUMENT = "validation.json"
+DOCUMENT = delivery.VALIDATION
 
 
 @dataclass(frozen=True)
