@@ -192,6 +192,11 @@ def test_figures_read_well(value: float | None, words: str) -> None:
     assert wording.number(value) == words
 
 
+def test_readings_with_parts_are_said_without_brackets() -> None:
+    found = {"mhz": {"min": 800, "max": 2596.5}, "absent": ["boost", "governor"]}
+    assert wording.plainly(found) == "mhz min 800, max 2,596, absent boost, governor"
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (97.9, 99.9), (-2.7, 0.0), (1e-6, 3e-6)])
 def test_marks_of_a_scale_are_few_round_and_within_it(low: float, high: float) -> None:
     found = scales.ticks(low, high)

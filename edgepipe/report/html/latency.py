@@ -103,9 +103,15 @@ def _machine(found: Data) -> list[Html]:
     parts = [el("p", note) for note in found.get("notes") or ()]
     if said:
         parts.append(
-            el("dl", [el("div", el("dt", name), el("dd", str(value))) for name, value in said],
-               class_="facts")
-        )  # fmt: skip
+            el(
+                "dl",
+                [
+                    el("div", el("dt", name), el("dd", wording.plainly(value)))
+                    for name, value in said
+                ],
+                class_="facts",
+            )
+        )
     return parts
 
 

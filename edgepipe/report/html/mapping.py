@@ -53,12 +53,12 @@ def _placed(view: View) -> list[Html]:
             one.get("op", ""),
             Cell(str(at), at),
             str(one.get("device", "")),
-            _time(one.get("seconds"), longest),
+            *([_time(one.get("seconds"), longest)] if longest else []),
         ]
         for at, one in enumerate(rows)
     ]
     columns = [Column("Operator"), Column("Type"), Column("Place", True), Column("Device"),
-               Column("Time", True)]  # fmt: skip
+               *([Column("Time", True)] if longest else [])]  # fmt: skip
     return [*parts, _strip(kinds, words, str(found["device"]), "elsewhere"),
             sortable("Operators as they ran", columns, table)]  # fmt: skip
 

@@ -126,7 +126,7 @@ def flat(found: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             rows += flat(value, f"{above}{name}.")
         else:
-            rows.append((f"{above}{name}", str(value)))
+            rows.append((f"{above}{name}", wording.plainly(value)))
     return rows
 
 

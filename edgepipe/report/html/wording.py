@@ -59,6 +59,15 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2%}"
 
 
+def plainly(found: object) -> str:
+    """A setting or a reading, of which some have parts, without brackets."""
+    if isinstance(found, Mapping):
+        return ", ".join(f"{name} {plainly(value)}" for name, value in found.items())
+    if isinstance(found, (list, tuple)):
+        return ", ".join(map(plainly, found))
+    return number(found, 4) if isinstance(found, float) else str(found)
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
