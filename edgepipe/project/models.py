@@ -92,6 +92,9 @@ def read(path: Path) -> Project:
         )
     common = tables.get(DEFAULTS, {})
     gates = {GATES: tables[GATES]} if GATES in tables else {}
+    # By themselves first, so that a mistake in them is told of them and not of a model.
+    _read_table(path, "", gates)
+    _read_table(path, DEFAULTS, common)
     cases: list[Case] = []
     for name, table in named.items():
         if not isinstance(table, Mapping):
@@ -104,8 +107,6 @@ def read(path: Path) -> Project:
                 f"{path}: a model can't be called {name!r}: its results go to a folder of that name"
             )
         cases += _cases(path, name, merged(merged(gates, common), table))
-    # Once all of them are known to be read: what is wrong in [defaults] is told of that table.
-    _read_table(path, DEFAULTS, merged(gates, common))
     return Project(path, tuple(cases))
 
 
@@ -159,7 +160,7 @@ def _read_table(
     validation: dict[str, Any] = {}
     gates: dict[str, Any] = {}
     for name, value in table.items():
-        place = f"{path}: {where}.{name}"
+        place = f"{path}: {where}{'.' if where else ''}{name}"
         if name in NEVER:
             raise OptionError(f"{place} can't be set in a file", hint=f"{NEVER[name]}.")
         if name == GATES:
@@ -181,7 +182,7 @@ def _read_table(
 
 
 def _read_gates(path: Path, where: str, table: Any) -> dict[str, Any]:
-    place = f"{path}: {where}.{GATES}"
+    place = f"{path}: {where}{'.' if where else ''}{GATES}"
     if not isinstance(table, Mapping):
         raise OptionError(f"{place} takes a table of limits, received {table!r}")
     said = {name: value for name, value in table.items() if value != NONE}
