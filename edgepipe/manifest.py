@@ -94,7 +94,8 @@ def of_run(folder: Path, written: Sequence[Written], *beside: str) -> Path:
         if item.artifact.format is Format.ONNX and item.path.is_file():
             outside = onnx_file.external_files(item.path)
             names += [file.relative_to(folder).as_posix() for file in outside]
-    found = [name for name in (*names, *beside, REPORT, delivery.PAGE) if (folder / name).exists()]
+    names += [*beside, REPORT, delivery.PAGE, delivery.VALIDATION]
+    found = [name for name in names if (folder / name).exists()]
     return write(folder, found, {name: key for name, key in keys.items() if key})
 
 

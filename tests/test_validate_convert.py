@@ -186,8 +186,10 @@ def test_validation_of_another_model_goes_when_it_is_converted_anew(
     document = edgepipe.validate(out, data=converted / "data.npz").path
     edgepipe.convert(converted / "float.tflite", out=out, **said(converted))
     assert document.exists(), "the same model: it still holds"
+    assert run(["verify", str(out)]) == 0
     edgepipe.convert(dense(tmp_path, "new.tflite", 0.4), out=out, **said(converted))
     assert not document.exists()
+    assert run(["verify", str(out)]) == 0
     document.write_text("[]")
     edgepipe.convert(converted / "float.tflite", out=out, **said(converted))
     assert document.read_text() == "[]", "it may be anybody's"
