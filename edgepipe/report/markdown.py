@@ -66,7 +66,9 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     score = next(iter(seen.get("scores") or ()), None)
     latency = (seen.get("latency") or {}).get("ratio")
     place = seen.get("placement")
-    on_chip = place is not None and place["device"].lower() != "cpu"
+    mapped = NOTHING
+    if place and place["device"].lower() != "cpu":
+        mapped = f"{place['on_device']}/{place['ops']}"
     unit = "points" if score and score["unit"] == PERCENT else score["unit"] if score else ""
     return (
         _plain(outcome.name),
@@ -75,7 +77,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         f"{score['metric']} {interval(score['candidate'], score['unit'])}" if score else NOTHING,
         interval(score["difference"], unit, sign=True) if score else NOTHING,
         f"{interval(latency)} times" if latency else NOTHING,
-        f"{place['on_device']}/{place['ops']}" if on_chip else NOTHING,
+        mapped,
     )
 
 
