@@ -12,9 +12,11 @@ from validated_nets import WEIGHTS, dense, labelled
 
 import edgepipe
 from edgepipe import gpu
+from edgepipe.artifact import Artifact, Format
 from edgepipe.errors import BrokenOutput, OptionError, ToolMissing
 from edgepipe.session import Session
 from edgepipe.validation.subject import Subject
+from edgepipe.worker_environment import GPU, environment
 
 pytestmark = pytest.mark.toolchain("keras", "torch", "edge")
 
@@ -149,6 +151,22 @@ def test_framework_that_has_no_use_for_the_gpu_says_so(
     with pytest.raises(ToolMissing, match=f"{framework} .*can't use the GPU") as error:
         validated(models, source, tmp_path, baseline_device="gpu", **said)
     assert "EDGEPIPE_PYTHON_" in error.value.hint
+
+
+def test_only_workers_for_the_gpu_see_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: Session
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv(GPU, "1")
+    plain, with_gpu = environment(tmp_path, True), environment(tmp_path, True, gpu=True)
+    assert plain["CUDA_VISIBLE_DEVICES"] == "" and GPU not in plain
+    assert with_gpu["CUDA_VISIBLE_DEVICES"] == "3" and GPU in with_gpu
+    artifact = Artifact(tmp_path, Format.ONNX, "")
+    groups = {
+        session.interpreter_of(Subject.of(artifact, device=device)).group
+        for device in ("", "GPU", "gpu", "cuda:0")
+    }
+    assert groups == {"edge", "edge, gpu"}, "GPU in capitals is OpenVINO's"
 
 
 def test_gpu_that_is_there_and_not_in_use_is_said(
