@@ -237,6 +237,9 @@ def test_what_was_not_measured_has_kept_no_limit() -> None:
     found = gate("max-drop", 1, alone)
     assert (found.verdict, found.seen) == (UNDECIDED, "-")
     assert "--against" in found.words
+    unlabelled = seen(of("sqnr", 30, 1))
+    assert "nothing was measured against what is true" in gate("max-drop", 1, unlabelled).words
+    assert "f1 was not measured against" in gate("max-drop-f1", 1, unlabelled).words
     assert "f1 was not measured" in gate("min-f1", 1, alone).words
     energy = gate("max-energy", "1 J", seen(absent={"energy": "no counter can be read here"}))
     assert energy.verdict is UNDECIDED and "no counter" in energy.words
@@ -330,6 +333,13 @@ def test_shares_are_paired_with_those_of_the_accepted_run() -> None:
 def test_same_file_has_not_changed() -> None:
     then = run(range(50), "same").to_json()
     assert gate("max-drop-since", 0.01, run(range(50), "same"), then).verdict is PASSED
+
+
+def test_same_answers_as_before_have_lost_nothing() -> None:
+    then = run(range(50), "old").to_json()
+    assert gate("max-drop-since", 0, run(range(50), "new"), then).verdict is PASSED
+    # As many are right, but others.
+    assert gate("max-drop-since", 0, run(range(1, 51), "new"), then).verdict is UNDECIDED
 
 
 def test_other_samples_are_not_paired() -> None:

@@ -55,7 +55,7 @@ def _quantile(share: float) -> Callable[[Limit, Validation, Accepted], Gate]:
 def _growth(limit: Limit, found: Validation, accepted: Accepted) -> Gate:
     """Beside the float model of either run where there is one: that takes the machine out."""
     if accepted is None:
-        return absent(limit, "no earlier run was accepted")
+        return absent(limit, "no earlier run was accepted (--since FILE)")
     if found.latency is None:
         return absent(limit, _why(found, "latency"))
     then = accepted.get("latency")
@@ -116,7 +116,7 @@ def _bytes(limit: Limit, found: Validation) -> Gate:
 
 def _size_growth(limit: Limit, found: Validation, accepted: Accepted) -> Gate:
     if accepted is None:
-        return absent(limit, "no earlier run was accepted")
+        return absent(limit, "no earlier run was accepted (--since FILE)")
     now, then = found.candidate.get("size"), (accepted.get("candidate") or {}).get("size")
     if not now or not then:
         return absent(limit, "the size of one of both runs is not known")

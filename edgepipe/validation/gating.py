@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgepipe.validation import cost_gates, since
@@ -67,7 +67,7 @@ def _gates(limit: Limit, found: Validation, accepted: Mapping[str, Any] | None) 
     if limit.about in COSTS:
         return [cost_gates.gate(limit, found, accepted)]
     if limit.about == "max-drop-since" and accepted is None:
-        return [absent(limit, "no earlier run was accepted")]
+        return [absent(limit, "no earlier run was accepted (--since FILE)")]
     scores = _about(limit, found.scores)
     if not scores:
         return [absent(limit, _missing(limit, found))]
@@ -90,9 +90,10 @@ def _missing(limit: Limit, found: Validation) -> str:
     if limit.about == "max-drop" and found.baseline is None:
         return found.absent.get("baseline") or "there is no float model to compare with"
     if limit.about == "max-drop":
+        what = f"{limit.metric} was not" if limit.metric else "nothing was"
         return (
-            f"{limit.metric or 'no metric'} was measured on both sides: samples need labels, or"
-            " other numbers to compare with"
+            f"{what} measured against what is true on both sides: give labels (--labels) or another"
+            " truth (--truth)"
         )
     return f"{limit.metric} was not measured"
 
@@ -106,10 +107,11 @@ def _gate(
 ) -> Gate:
     what = f"{score.metric} of {score.output!r}" if several else score.metric
     if limit.about == "max-drop-since":
-        change, words = since.change(score, found, accepted or {})
-        if change is None:
-            return absent(limit, words)
-        return _drop(limit, score, change, f"{what} {words}")
+        change = since.change(score, found, accepted or {})
+        if change.interval is None:
+            return absent(limit, change.words)
+        then = replace(score, differing=change.differing)
+        return _drop(limit, then, change.interval, f"{what} {change.words}")
     if limit.about == "max-drop":
         assert score.difference is not None
         return _drop(limit, score, score.difference, what)

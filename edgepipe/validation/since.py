@@ -7,6 +7,7 @@ import binascii
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepipe.validation import proportions
@@ -37,10 +38,20 @@ def kept(text: str, count: int) -> NDArray[np.bool_] | None:
     return np.unpackbits(packed, count=count).astype(bool)
 
 
-def change(
-    score: Score, found: Validation, accepted: Mapping[str, Any]
-) -> tuple[Interval | None, str]:
-    """How much higher the figure is than it was, and words on how that is known, or why it is not.
+@dataclass(frozen=True)
+class Change:
+    """How much higher a figure is than it was; None where that is not known, and `words` say why.
+
+    `differing` counts the samples whose answers changed, where that is known.
+    """
+
+    interval: Interval | None
+    words: str = "since the accepted run"
+    differing: int | None = None
+
+
+def change(score: Score, found: Validation, accepted: Mapping[str, Any]) -> Change:
+    """By the best of these that is possible:
 
     1. The same file has the same figure.
     2. Shares on the same samples are paired sample by sample.
@@ -50,20 +61,21 @@ def change(
     """
     earlier = _score_in(score, accepted)
     if earlier is None:
-        return None, f"the accepted run has no {score.metric} of {score.output!r}"
+        return Change(None, f"the accepted run has no {score.metric} of {score.output!r}")
     same_data = _of(found.data, "digest") == _of(accepted.get("data"), "digest") is not None
     if same_data and _of(found.candidate, "sha256") == _of(accepted.get("candidate"), "sha256"):
-        return Interval(0.0, 0.0, 0.0, score.candidate.level), "since the accepted run"
+        return Change(Interval(0.0, 0.0, 0.0, score.candidate.level), differing=0)
     if same_data and score.samples == earlier["samples"]:
         now, then = (kept(text, score.samples) for text in (score.kept, earlier.get("kept") or ""))
         if now is not None and then is not None:
-            return _paired(now, then, score.candidate.level), "since the accepted run"
+            paired = _paired(now, then, score.candidate.level)
+            return Change(paired, differing=int((now != then).sum()))
     same_float = _of(found.baseline, "sha256") == _of(accepted.get("baseline"), "sha256")
     if same_data and same_float and score.difference is not None and earlier.get("difference"):
         before = Interval(**earlier["difference"])
-        return apart(score.difference, before), "since the accepted run"
-    words = "since the accepted run" + ("" if same_data else ", which had other samples,")
-    return apart(score.candidate, Interval(**earlier["candidate"])), words
+        return Change(apart(score.difference, before))
+    words = Change.words + ("" if same_data else ", which had other samples,")
+    return Change(apart(score.candidate, Interval(**earlier["candidate"])), words)
 
 
 def _score_in(score: Score, accepted: Mapping[str, Any]) -> Mapping[str, Any] | None:
