@@ -41,7 +41,7 @@ def _plots(view: View, found: Data) -> Html:
     figures: list[Html] = []
     if found.get("ratio"):
         told = wording.interval(found["ratio"], wording.TIMES)
-        line = Line("deployed to float", found["ratio"], told, "difference")
+        line = Line("to float", found["ratio"], told, "difference")
         marks = [Mark(1.0, "as fast", "equal"), *_limits(view)]
         figures.append(
             el(

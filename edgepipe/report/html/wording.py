@@ -76,7 +76,7 @@ def with_unit(value: float | None, unit: str, sign: bool = False) -> str:
     """Of a metric: shares as per cent, the rest with its unit behind it."""
     if value is None:
         return NOTHING
-    words = signed(value) if sign else number(value, 4)
+    words = signed(value) if sign else number(value, 4 if abs(value) >= 10 else 3)
     unit = "points" if unit == "%" and sign else unit  # 2 % less of 80 % would be 78.4 %.
     return f"{words}{'' if unit == '%' else ' '}{unit}".rstrip()
 
