@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import stat
@@ -147,3 +148,15 @@ def test_a_stick_that_is_asked_for_must_be_there() -> None:
     board = Device("pi", "local", delegate="edgetpu")
     assert "lsusb" in next(iter(lacking(board)))
     assert any(lack.fatal for lack in lacks(board, FACTS))
+
+
+@pytest.mark.parametrize("name", ["board_guard", "board_layers", "board_probe"])
+def test_what_goes_to_a_board_is_python_of_3_7(name: str) -> None:
+    file = Path(inventory.__file__).with_name(f"{name}.py")
+    tree = ast.parse(file.read_text(), feature_version=(3, 7))
+    wanted = {
+        node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    assert not any(str(module).startswith("edgepipe") for module in wanted)
