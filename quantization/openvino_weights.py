@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgepipe.errors import OptionError, StageFailed
 
-from . import openvino_repair
-
 if TYPE_CHECKING:
     from .openvino_quantize import OpenvinoQuantizeOptions
 
@@ -59,6 +57,8 @@ def compress(
     feeds: Sequence[dict[str, Any]],
 ) -> tuple[Any, list[str]]:
     """The compressed model and what was done; `feeds` are the calibration samples, or none."""
+    from . import openvino_repair  # It needs numpy, which `check` of a kept run does not.
+
     if options.scale_estimation and not feeds:
         raise OptionError(
             "scale_estimation needs samples", hint="give some with --calibration DATA."

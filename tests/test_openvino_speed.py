@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -47,9 +48,12 @@ def test_int8_is_measured_beside_float_once(
         "calibration": str(folder / "data.npz"),
         "out": tmp_path / "out",
     }
-    report = edgepipe.convert(folder / "m.onnx", **arguments).report
+    result = edgepipe.convert(folder / "m.onnx", **arguments)
+    report = result.report
     told = quantized.chosen_speed(report)
     assert told is not None
+    page = result.report_path.with_suffix(".html").read_text()
+    assert told["words"] in html.unescape(page)
     assert told["words"] in quantized.summary(report)
     if told["ratio"] is None:  # Too busy a machine: said, and asked again the next time.
         assert "not timed" in told["words"]

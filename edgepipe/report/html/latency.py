@@ -18,6 +18,9 @@ PERCENTILES = ("p50", "p90", "p95", "p99", "mean")
 def section(view: View) -> list[Html] | None:
     found = view.part("latency")
     parts: list[Html] = []
+    speed = view.chosen.get("speed") if view.chosen else None
+    if speed:  # OpenVINO's int8 beside its float IR, which convert itself measures.
+        parts.append(el("p", speed["words"]))
     if found:
         parts += [_plots(view, found), _table(found), *_throughput(found), *_machine(found)]
     elif view.absent("latency"):
