@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgepipe
@@ -14,6 +15,8 @@ from edgepipe import repetition
 from edgepipe.cli.main import run
 from edgepipe.errors import EdgepipeError, ModelNotFound, OptionError, TrustRequired
 from edgepipe.report.comparison import Difference, compare
+from edgepipe.validation import proportions, since
+from edgepipe.validation.evidence import Interval, Score, Validation
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits_keras"
 needs_all = pytest.mark.toolchain("keras", "onnx2tf", "edge")
@@ -189,6 +192,29 @@ def test_gates_are_worse_when_they_fall() -> None:
         Difference("gate", "drop", "passed", "undecided", worse=True),
         Difference("gate", "size", "failed", "passed"),
     ]
+
+
+def seen(right: int, sha: str) -> dict[str, Any]:
+    """Of 400 samples, the first `right` ones."""
+    bits = np.arange(400) < right
+    share = 100 * right / 400
+    low, high = (100 * end for end in proportions.wilson(right, 400))
+    score = Score(
+        "top1", "y", "%", True, 400, Interval(share, low, high), kept=since.keep(bits)
+    )  # fmt: skip
+    data = {"digest": "4" * 64, "samples": 400}
+    found = Validation({"sha256": sha, "size": 1}, None, data, scores=(score,))
+    return found.to_json()
+
+
+def test_score_is_worse_where_that_is_more_than_chance() -> None:
+    """18 of 400 that only the earlier run had right are; 1 is not, nor are 18 gained."""
+    for now, worse in ((382, True), (399, False)):
+        before, after = (report(validation=seen(right, str(right))) for right in (400, now))
+        (found,) = compare(before, after)
+        assert (found.kind, found.what, found.worse) == ("figure", "top1 of y", worse)
+        (gained,) = compare(after, before)
+        assert not gained.worse
 
 
 def test_failure_where_it_was_done_is_worse() -> None:

@@ -131,11 +131,27 @@ def _validation(
         if old is not None and f"{old:.6g}" != f"{new:.6g}":
             unit = f" {one['unit']}" if one["unit"] else ""
             what = f"{one['metric']} of {one['output']}"
-            # Whether that is more than chance is for the gates to say.
-            yield Difference("figure", what, f"{old:.6g}{unit}", f"{new:.6g}{unit}")
+            fell = _fell(one, before, after)
+            yield Difference("figure", what, f"{old:.6g}{unit}", f"{new:.6g}{unit}", fell)
     verdicts = {gate["name"]: gate["verdict"] for gate in before["gates"]}
     for gate in after["gates"]:
         earlier = verdicts.get(gate["name"])
         if earlier is not None and earlier != gate["verdict"]:
             fell = ORDER[gate["verdict"]] > ORDER[earlier]
             yield Difference("gate", gate["name"], earlier, gate["verdict"], fell)
+
+
+def _fell(one: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a score is worse by more than chance, sample by sample where both runs kept that."""
+    from edgepipe.validation import since
+    from edgepipe.validation.evidence import Interval, Score, Validation
+
+    sides = {
+        name: None if one.get(name) is None else Interval(**one[name])
+        for name in ("candidate", "baseline", "difference")
+    }
+    now = Validation(after["candidate"], after.get("baseline"), after.get("data"))
+    change = since.change(Score(**{**one, **sides}), now, before).interval
+    if change is None:
+        return False
+    return change.high < 0 if one["higher_is_better"] else change.low > 0
