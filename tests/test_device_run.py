@@ -110,6 +110,15 @@ def test_a_board_is_examined_and_left_as_it_was(
     assert "python9" in capsys.readouterr().out
 
 
+def test_operators_are_compared_over_ssh(board: Device, bundle: Path, tmp_path: Path) -> None:
+    inventory.add(board)
+    found = edgepipe.compare(["host:reference", "board"], bundle, results=tmp_path, latency=False)
+    floats = next(pair for pair in found.pairs if pair.model == "model_float32.tflite")
+    assert floats.other == "board" and floats.layers is not None
+    assert floats.layers.first is not None and floats.layers.note == ""
+    assert not list((tmp_path / "there").glob("run-*"))
+
+
 def test_only_what_changed_of_a_bundle_goes_over(
     subject: Converted, bundle: Path, board: Device, tmp_path: Path
 ) -> None:

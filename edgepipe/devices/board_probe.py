@@ -1,4 +1,4 @@
-"""Goes to the board: tells what it has, as one line of JSON. Python 3.5 or newer, no package."""
+"""Goes to the board: one line of JSON of what it has, from any Python that there may be."""
 
 import ctypes
 import importlib
@@ -25,7 +25,7 @@ def version_of(name):
         try:
             return str(getattr(importlib.import_module(name), "__version__", "?"))
         except ImportError as error:
-            return None if getattr(error, "name", "") == name else "broken: %s" % error
+            return None if getattr(error, "name", name) == name else "broken: %s" % error
         except Exception as error:
             return "broken: %s" % error
 
@@ -35,7 +35,7 @@ def read(path):
     try:
         with open(path) as file:
             return file.read().replace("\0", "").strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, IOError, UnicodeDecodeError):
         return ""
 
 
@@ -95,7 +95,7 @@ def main():
         "system": "%s %s" % (platform.system(), platform.release()),
         "board": read("/proc/device-tree/model"),
         "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "cores": os.cpu_count(),
+        "cores": getattr(os, "cpu_count", int)(),
         "memory": memory(),
         "space": space(),
         "numpy": version_of("numpy"),
