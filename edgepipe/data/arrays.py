@@ -236,7 +236,8 @@ class ArrayReader(Reader):
             raise SamplesError(
                 f"{self._path}: the labels {member.name!r} are {member.dtype} of shape"
                 f" {member.shape}, expected one whole number or name for each sample",
-                hint="of one-hot labels, save array.argmax(axis=1).",
+                hint="of one-hot labels, save array.argmax(axis=1); masks and boxes go under"
+                " another name, and that is said with --truth.",
             )
         if shape[0] != self.count():
             raise SamplesError(
