@@ -343,10 +343,11 @@ def test_same_answers_as_before_have_lost_nothing() -> None:
 
 
 def test_other_samples_are_not_paired() -> None:
-    then = run(range(50), "old", data={"digest": "other"}).to_json()
-    found = gate("max-drop-since", 1, run(range(51), "new"), then)
-    assert found.verdict is UNDECIDED
-    assert "other samples" in found.words
+    for other in ({"digest": "other"}, {"digest": "d", "truth": "other"}):
+        then = run(range(50), "old", data=other).to_json()
+        found = gate("max-drop-since", 1, run(range(51), "new"), then)
+        assert found.verdict is UNDECIDED
+        assert "other samples" in found.words
 
 
 def test_differences_from_the_same_float_model_are_compared() -> None:

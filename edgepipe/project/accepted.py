@@ -59,9 +59,9 @@ def entry(outcome: Outcome) -> dict[str, Any]:
         "source": {"sha256": report["source"]["sha256"]},
         "candidate": {"sha256": model.get("sha256"), "size": model.get("size")},
     }
-    for part, names in (("baseline", ("sha256",)), ("data", ("digest", "samples"))):
+    for part, names in (("baseline", ("sha256",)), ("data", ("digest", "samples", "truth"))):
         if seen.get(part):
-            found[part] = {name: seen[part].get(name) for name in names}
+            found[part] = {name: seen[part].get(name) for name in names if name in seen[part]}
     if seen.get("scores"):
         found["scores"] = [
             {name: score[name] for name in SCORE if score.get(name) not in (None, "")}

@@ -47,6 +47,10 @@ class Sight:
     def annotations(self) -> str:
         return str(self.truth.get("annotations", ""))
 
+    def facts(self) -> dict[str, Any]:
+        """For the document: two runs with another truth have no samples in common."""
+        return {"truth": self.truth["digest"]} if self.truth else {}
+
     def key(self) -> dict[str, Any]:
         """What of it decides the rows that metrics make; empty where it adds nothing."""
         found: dict[str, Any] = {}

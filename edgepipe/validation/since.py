@@ -62,7 +62,9 @@ def change(score: Score, found: Validation, accepted: Mapping[str, Any]) -> Chan
     earlier = _score_in(score, accepted)
     if earlier is None:
         return Change(None, f"the accepted run has no {score.metric} of {score.output!r}")
-    same_data = _of(found.data, "digest") == _of(accepted.get("data"), "digest") is not None
+    now_on, then_on = ((_of(part, "digest"), _of(part, "truth"))
+                       for part in (found.data, accepted.get("data")))  # fmt: skip
+    same_data = now_on == then_on and now_on[0] is not None
     if same_data and _of(found.candidate, "sha256") == _of(accepted.get("candidate"), "sha256"):
         return Change(Interval(0.0, 0.0, 0.0, score.candidate.level), differing=0)
     if same_data and score.samples == earlier["samples"]:

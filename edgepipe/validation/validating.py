@@ -112,7 +112,7 @@ def seen(asked: Asked, listener: Listener) -> Validation:
         whole = Validation(
             candidate=_side(session, opened.candidate, chip),
             baseline=None if baseline is None else _side(session, baseline),
-            data=_data(source, opened, data, found),
+            data={**_data(source, opened, data, found), **looked.facts()},
             scores=scores,
             confusion=table,
             latency=measured.latency,
