@@ -121,7 +121,7 @@ def test_a_job_that_takes_too_long_is_ended_there(
     script = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(__import__('os').getpid()))\n"
     script += "import time; time.sleep(600)"
     with board() as reached:
-        done, _ = go(reached, job(tmp_path, script, seconds=1.0), tmp_path)
+        done, _ = go(reached, job(tmp_path, script, seconds=5.0), tmp_path)
     assert done.code == 124
     assert not alive((tmp_path / "pid").read_text())
 
