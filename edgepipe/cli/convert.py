@@ -13,9 +13,8 @@ from edgepipe.cli.compiler_options import chip_options, gate_options
 from edgepipe.cli.data_options import data_options, read_data_flags
 from edgepipe.cli.progress import Progress
 from edgepipe.cli.result_files import ResultFiles, result_file_options
-from edgepipe.cli.validation_options import validation_options
+from edgepipe.cli.validation_options import settle, validation_options
 from edgepipe.errors import OptionError
-from edgepipe.validation import limits
 
 Command = Callable[..., Any]
 
@@ -204,7 +203,7 @@ def convert(context: click.Context, /, **flags: Any) -> None:
     targets = flags.pop("targets")
     if len(targets) == 1:
         flags["target"] = targets[0]
-    flags["gates"] = limits.pairs(flags["gates"])
+    settle(flags, bool(flags["validate"]))
     name = flags["factory"] or Path(flags["model"]).stem
     files = ResultFiles(flags, name, flags["allow_undecided"])
     model, arguments = read_flags(flags)

@@ -12,8 +12,7 @@ from edgepipe.cli.convert import loading_options, read_flags, set_colours
 from edgepipe.cli.data_options import data_options
 from edgepipe.cli.progress import Progress
 from edgepipe.cli.result_files import ResultFiles, result_file_options
-from edgepipe.cli.validation_options import validation_options
-from edgepipe.validation import limits
+from edgepipe.cli.validation_options import settle, validation_options
 from edgepipe.validation.asked import Asked
 
 
@@ -58,7 +57,7 @@ def validate(context: click.Context, /, **flags: Any) -> None:
     artifact, as_json = flags.pop("artifact"), flags.pop("as_json")
     quiet, verbose = flags.pop("quiet"), flags.pop("verbose")
     set_colours(context, flags.pop("color"))
-    flags["gates"] = limits.pairs(flags["gates"])
+    settle(flags, validating=True)
     with ResultFiles(flags, Path(artifact).stem, flags["allow_undecided"]) as files:
         _, arguments = read_flags(flags)
         asked = Asked.of(artifact, arguments)

@@ -8,9 +8,14 @@ from typing import Any
 
 import click
 
+from edgepipe.validation import limits
 from edgepipe.validation.asked import BASELINES, DEVICES
 
 Command = Callable[..., Any]
+GLANCE = 5.0
+"""Seconds for a latency that nobody set a limit to."""
+TIMED = ("latency", "p99", "energy")
+"""In the names of limits that are judged by how long it took."""
 
 latency_options = (
     click.option(
@@ -80,10 +85,22 @@ def validation_options(command: Command) -> Command:
             ),
             click.option(
                 "--latency/--no-latency", default=None,
-                help="Measure latency, memory, energy and placement. Default: where a gate asks.",
+                help="Measure latency, memory, energy and placement. Default: yes, for"
+                f" {GLANCE:g} seconds where no gate asks for more.",
             ),
             *latency_options,
         )
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def settle(flags: dict[str, Any], validating: bool) -> None:
+    """Reads the gates, and measures latency unless that was refused. Python callers say so."""
+    flags["gates"] = limits.pairs(flags["gates"])
+    if not validating or flags["latency"] is not None:
+        return
+    flags["latency"] = True
+    timed = any(word in name for name in flags["gates"] for word in TIMED)
+    if flags["latency_budget"] is None and not timed:
+        flags["latency_budget"] = GLANCE
