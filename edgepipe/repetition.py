@@ -158,8 +158,10 @@ def _validation(before: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
         return {}
     folder = Path(str(before.get("folder") or Path.cwd()))
     data = _moved(placed(folder, then["data"], keys.PATH), asked.moved)
-    known = (*keys.validation_keys(), "gates", "since")
+    known = (*keys.validation_keys(), "gates")
     found = {name: then[name] for name in known if name in then}
+    # Gates about an accepted run are about this one: the report does not hold that other.
+    found["since"] = before["validation"]
     return {**found, "validate": data}
 
 

@@ -102,6 +102,20 @@ def test_result_that_is_worse_ends_with_five(
     assert "worse than it was, in 1 points" in out
 
 
+def test_gates_about_an_accepted_run_are_about_the_reports_own(tmp_path: Path) -> None:
+    asked = {"data": "test.npz", "gates": {"max-size-growth": "5%"}, "jobs": 2, "threads": 1}
+    seen = {"asked": asked, "scores": []}
+    wanted = repetition._validation(
+        {"folder": str(tmp_path), "validation": seen}, repetition.Asked()
+    )
+    assert wanted == {
+        "validate": str(tmp_path / "test.npz"),
+        "gates": {"max-size-growth": "5%"},
+        "threads": 1,
+        "since": seen,
+    }
+
+
 def test_report_does_not_consent_for_the_user(tmp_path: Path) -> None:
     document = {"request": {"model": "a.h5", "trust": True}, "folder": str(tmp_path)}
     with pytest.raises(TrustRequired, match="trust"):
