@@ -158,7 +158,7 @@ def test_progress_says_how_far_it_is(tmp_path: Path, data: Path) -> None:
             told.append((done, total, left))
 
     validated(tmp_path, data, listener=Listening())
-    assert [total for _, total, _ in told] == [SAMPLES] * 6
+    assert told and all(total == SAMPLES for _, total, _ in told)
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
     assert told[-1][0] == SAMPLES and told[-1][2] == 0
     assert all(left is not None and left >= 0 for _, _, left in told)
