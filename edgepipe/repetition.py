@@ -157,12 +157,18 @@ def _validation(before: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     if not then:
         return {}
     folder = Path(str(before.get("folder") or Path.cwd()))
-    data = _moved(placed(folder, then["data"], keys.PATH), asked.moved)
-    known = (*keys.validation_keys(), "gates")
-    found = {name: then[name] for name in known if name in then}
+    found: dict[str, Any] = {}
+    known = keys.validation_keys()
+    for name, key in known.items():
+        value = then.get("data" if name == keys.VALIDATE.name else name)
+        if value is not None:
+            kind = key.path
+            found[name] = _moved(placed(folder, value, kind), asked.moved) if kind else value
+    if "gates" in then:
+        found["gates"] = then["gates"]
     # Gates about an accepted run are about this one: the report does not hold that other.
     found["since"] = before["validation"]
-    return {**found, "validate": data}
+    return found
 
 
 def _moved(value: Any, moves: Mapping[str, str]) -> Any:

@@ -103,7 +103,9 @@ def test_result_that_is_worse_ends_with_five(
 
 
 def test_gates_about_an_accepted_run_are_about_the_reports_own(tmp_path: Path) -> None:
-    asked = {"data": "test.npz", "gates": {"max-size-growth": "5%"}, "jobs": 2, "threads": 1}
+    (tmp_path / "boxes.json").write_text("{}")
+    asked = {"data": "test.npz", "gates": {"max-size-growth": "5%"}, "jobs": 2, "threads": 1,
+             "truth": "boxes.json"}  # fmt: skip
     seen = {"asked": asked, "scores": []}
     wanted = repetition._validation(
         {"folder": str(tmp_path), "validation": seen}, repetition.Asked()
@@ -112,6 +114,7 @@ def test_gates_about_an_accepted_run_are_about_the_reports_own(tmp_path: Path) -
         "validate": str(tmp_path / "test.npz"),
         "gates": {"max-size-growth": "5%"},
         "threads": 1,
+        "truth": str(tmp_path / "boxes.json"),
         "since": seen,
     }
 
