@@ -134,7 +134,7 @@ def test_several_targets_are_validated_each(converted: Path, tmp_path: Path) -> 
 
 
 def test_words_about_a_validation_need_one(converted: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="--gates: of use with --validate only"):
+    with pytest.raises(OptionError, match="--gate: of use with --validate only"):
         edgepipe.convert(converted / "float.tflite", out=tmp_path / "out", gates={"a": "1"})
 
 

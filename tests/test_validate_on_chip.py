@@ -56,7 +56,10 @@ def test_less_on_the_chip_than_asked_fails(converted: Path) -> None:
 
 
 def report(**facts: Any) -> Earlier:
-    outputs = [{"path": "model_int8.tflite"}, {"path": "model_edgetpu.tflite"}]
+    outputs = [
+        {"path": "model_int8.tflite", "size": 10},
+        {"path": "model_edgetpu.tflite", "size": 20},
+    ]
     return Earlier(Path(), {"outputs": outputs, "routes": [], **facts}, outputs[-1])
 
 
@@ -71,6 +74,7 @@ def test_the_compilers_own_mapping_is_taken_where_there_is_one() -> None:
     assert found is not None
     assert found.placement.device == "Edge TPU, as compiled"
     assert (found.placement.on_device, found.placement.ops, found.streamed) == (3, 4, 7)
+    assert found.size == 20
     assert [row["op"] for row in found.placement.rows] == ["CONV_2D"] * 3 + ["MEAN"]
 
 
@@ -90,3 +94,6 @@ def test_velas_memory_is_the_arena_of_an_ethos_u(tmp_path: Path) -> None:
     assert found.placement.device == "ethos-u55-128, as compiled"
     assert (found.placement.on_device, found.placement.ops) == (1, 2)
     assert found.memory.process is None and found.memory.arena > 0
+    compiled = (tmp_path / "out" / "model_vela.tflite").stat().st_size
+    assert found.candidate["size"] == compiled
+    assert compiled != (tmp_path / "out" / "model_int8.tflite").stat().st_size

@@ -26,6 +26,9 @@ SHARED = (
 """Of a conversion's keywords those that the report doesn't hand on. A limit is not among them: it
 says how many samples are calibrated on."""
 
+FLAGS = {"gates": "gate", "metrics": "metric"}
+"""Keywords whose flags, said again for more, are in the singular."""
+
 
 def converted(
     model: str | Path, arguments: Mapping[str, Any], listener: Listener
@@ -49,7 +52,8 @@ def parted(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     conversion = {name: value for name, value in arguments.items() if name not in own}
     validation = {name: value for name, value in arguments.items() if name in own}
     if validation and not validation.get("validate"):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(validation))
+        said = [FLAGS.get(name, name).replace("_", "-") for name in sorted(validation)]
+        flags = ", ".join(f"--{name}" for name in said)
         raise OptionError(
             f"{flags}: of use with --validate only",
             hint="say on which samples: --validate DATA.",

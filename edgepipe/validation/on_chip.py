@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgepipe.report import compiled, ethosu
@@ -22,20 +23,27 @@ class OnChip:
     """Bytes of parameters that go to the chip at every inference; foretold: the most."""
     arena: int | None = None
     """Bytes of the chip's memory for tensors."""
+    size: int | None = None
+    """Bytes of the file that goes to the chip, where another one stands in for it."""
 
 
 def of(found: Earlier | None) -> OnChip | None:
     """None where the artifact is not the one that the chip was meant to get."""
     if found is None or found.output != found.report["outputs"][-1]:
         return None
-    vela = ethosu.figures_of(found.report)
+    chip = _of_report(found.report)
+    return None if chip is None else replace(chip, size=found.output["size"])
+
+
+def _of_report(report: Mapping[str, Any]) -> OnChip | None:
+    vela = ethosu.figures_of(report)
     if vela is not None:
         left = [{"op": one.op, "name": one.output, "device": CPU} for one in vela.fallbacks]
         there = _rows({"": vela.on_npu}, vela.accelerator)
         return OnChip(
             _placed(f"{vela.accelerator}, {COMPILED}", there, left), None, vela.sram_bytes
         )
-    facts = found.report.get(compiled.KEY)
+    facts = report.get(compiled.KEY)
     return None if facts is None else _edgetpu(facts)
 
 

@@ -186,7 +186,7 @@ def _side(session: Session, subject: Subject, chip: OnChip | None = None) -> dic
         "file": artifact.loading.factory or str(artifact.path),
         "format": artifact.format.value,
         "sha256": artifact.digest,
-        "size": delivery.model_size(artifact),
+        "size": delivery.model_size(artifact) if chip is None or chip.size is None else chip.size,
         "runner": subject.runtime,
         "device": subject.device or "cpu",
         "threads": subject.threads,
