@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepipe.cli.data_options import data_options
-from edgepipe.cli.device_run import asked_of, bundle_of, show, telling, worst_of
+from edgepipe.cli.device_run import asked_of, board_options, bundle_of, show, telling, worst_of
 
 if TYPE_CHECKING:
     from edgepipe.devices.comparison import Comparison, Pair
@@ -22,32 +21,16 @@ ROWS = 24
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="DEVICE...")
 @click.argument("out", metavar="OUT|BUNDLE")
-@click.option("--data", metavar="DATA", help="Where the samples are; see `edgepipe data`.")
-@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many. Default: 200.")
-@data_options
-@click.option("--seed", type=int, help="Seed of the choice of samples. Default: 0.")
-@click.option("--delegate", default="", help="Instead of the boards' own, as `none` or `xnnpack`.")
-@click.option("--device", "runtime_device", default="", help="usb, :0 of Edge TPUs; CPU, GPU.")
-@click.option("--threads", default=0, type=click.IntRange(0), help="Instead of the boards' own.")
-@click.option("--only", multiple=True, metavar="MODEL", help="Of several models; again for more.")
-@click.option("--first", default=0, type=click.IntRange(0), help="Only the first N samples.")
-@click.option("--no-latency", is_flag=True, help="Don't measure it.")
-@click.option("--layers", "layer_samples", default=1, type=click.IntRange(0), metavar="N",
-              help="Samples on which operators are compared; 0: none. Default: 1.")  # fmt: skip
+@board_options
+@click.option(
+    "--layers", "layer_samples", default=1, type=click.IntRange(0), metavar="N",
+    help="Samples on which operators are compared; 0: none. Default: 1.",
+)  # fmt: skip
 @click.option("--all-layers", is_flag=True, help="Show every operator, not only those that differ.")
-@click.option("--max-steps", type=click.IntRange(0), metavar="N",
-              help="End with 5 if integer outputs differ by more.")  # fmt: skip
-@click.option("--timeout", "seconds", default=1800.0, help="Seconds for one board. Default: 1800.")
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE",
-              help="Of encrypted models; or EDGEPIPE_BUNDLE_KEY has it.")  # fmt: skip
-@click.option("--public-key", type=click.Path(path_type=Path), metavar="FILE",
-              help="Check the bundle's signature on the boards.")  # fmt: skip
-@click.option("--results", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where results go. Default: OUT/devices, or devices here.")  # fmt: skip
-@click.option("--trust", is_flag=True, help="Let the model or the data run code.")
-@click.option("--python-path", multiple=True, metavar="DIR", help="Where your code is.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--max-steps", type=click.IntRange(0), metavar="N",
+    help="End with 5 if integer outputs differ by more.",
+)  # fmt: skip
 @click.pass_context
 def compare(context: click.Context, /, **flags: Any) -> None:
     """Run the same models on boards and compare each with the first: outputs, accuracy, latency,
@@ -69,10 +52,8 @@ def compare(context: click.Context, /, **flags: Any) -> None:
         raise click.UsageError("name a board to compare this machine with.")
     devices = named(names)
     out = Path(given["out"])
-    asked = asked_of({**flags, "allow_undecided": True})
-    for name in ("delegate", "threads", "runtime_device", "only", "first", "no_latency", "seconds",
-                 "key", "public_key"):  # fmt: skip
-        flags.pop(name)
+    flags["allow_undecided"] = True
+    asked = asked_of(flags)
     target = given["results"] or (out / "devices" if out.is_dir() else Path("devices"))
     quiet = given["quiet"] or given["as_json"]
     with bundle_of(out, flags, quiet) as bundle, telling(quiet) as told:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,37 +17,79 @@ if TYPE_CHECKING:
     from edgepipe.devices.inventory import Device
     from edgepipe.devices.running import Asked, Result, Told
 
+Command = Callable[..., Any]
+
+
+def board_options(command: Command) -> Command:
+    """What says what is run on boards, and how; `compare` shares it."""
+    for option in reversed(
+        (
+            click.option("--data", metavar="DATA", help="The samples; see `edgepipe data`."),
+            click.option(
+                "--samples", type=click.IntRange(min=1), metavar="N",
+                help="How many. Default: 200.",
+            ),
+            data_options,
+            click.option(
+                "--seed", type=int, help="Seed of the choice of samples. Default: 0."
+            ),
+            click.option(
+                "--delegate", default="",
+                help="Instead of the board's own, as `none` or `xnnpack`.",
+            ),
+            click.option(
+                "--device", "runtime_device", default="", help="usb, :0 of Edge TPUs; CPU, GPU."
+            ),
+            click.option(
+                "--threads", default=0, type=click.IntRange(0), help="Instead of the board's own."
+            ),
+            click.option(
+                "--only", multiple=True, metavar="MODEL", help="Of several models; again for more."
+            ),
+            click.option(
+                "--first", default=0, type=click.IntRange(0), help="Only the first N samples."
+            ),
+            click.option("--no-latency", is_flag=True, help="Don't measure it."),
+            click.option(
+                "--timeout", "seconds", default=1800.0,
+                help="Seconds for one board. Default: 1800.",
+            ),
+            click.option(
+                "--key", type=click.Path(path_type=Path), metavar="FILE",
+                help="Of encrypted models; or EDGEPIPE_BUNDLE_KEY has it.",
+            ),
+            click.option(
+                "--public-key", type=click.Path(path_type=Path), metavar="FILE",
+                help="Check the bundle's signature on the board.",
+            ),
+            click.option(
+                "--results", type=click.Path(path_type=Path), metavar="FOLDER",
+                help="Where results go. Default: OUT/devices, or devices here.",
+            ),
+            click.option("--trust", is_flag=True, help="Let the model or the data run code."),
+            click.option("--python-path", multiple=True, metavar="DIR", help="Where your code is."),
+            click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words."),
+            click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.argument("out", metavar="OUT|BUNDLE")
-@click.option("--data", metavar="DATA", help="Where the samples are; see `edgepipe data`.")
-@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many. Default: 200.")
-@data_options
-@click.option("--seed", type=int, help="Seed of the choice of samples. Default: 0.")
-@click.option("--gate", "gates", multiple=True, metavar="NAME=VALUE",
-              help="A limit that the boards are held to: see `edgepipe bundle`.")  # fmt: skip
-@click.option("--delegate", default="", help="Instead of the board's own.")
-@click.option("--device", "runtime_device", default="", help="usb, :0 of Edge TPUs; CPU, GPU.")
-@click.option("--threads", default=0, type=click.IntRange(0), help="Instead of the board's own.")
-@click.option("--only", multiple=True, metavar="MODEL", help="Of several models; again for more.")
-@click.option("--first", default=0, type=click.IntRange(0), help="Only the first N samples.")
-@click.option("--no-latency", is_flag=True, help="Don't measure it.")
+@board_options
+@click.option(
+    "--gate", "gates", multiple=True, metavar="NAME=VALUE",
+    help="A limit that the boards are held to: see `edgepipe bundle`.",
+)  # fmt: skip
 @click.option("--sweep", is_flag=True, help="Run with every delegate and number of threads.")
-@click.option("--over", multiple=True, metavar="threads=1,2|delegate=none,xnnpack",
-              help="What a sweep goes over.")  # fmt: skip
-@click.option("--timeout", "seconds", default=1800.0, help="Seconds for one board. Default: 1800.")
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE",
-              help="Of encrypted models; or EDGEPIPE_BUNDLE_KEY has it.")  # fmt: skip
-@click.option("--public-key", type=click.Path(path_type=Path), metavar="FILE",
-              help="Check the bundle's signature on the board.")  # fmt: skip
+@click.option(
+    "--over", multiple=True, metavar="threads=1,2|delegate=none,xnnpack",
+    help="What a sweep goes over.",
+)  # fmt: skip
 @click.option("--allow-undecided", is_flag=True, help="Pass where samples are too few to tell.")
-@click.option("--results", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where results go. Default: OUT/devices, or devices here.")  # fmt: skip
-@click.option("--trust", is_flag=True, help="Let the model or the data run code.")
-@click.option("--python-path", multiple=True, metavar="DIR", help="Where your code is.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_context
 def run(context: click.Context, /, **flags: Any) -> None:
     """Run what convert wrote to OUT on boards, all at once, and put what they say into its report.
