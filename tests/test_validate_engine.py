@@ -106,7 +106,7 @@ def test_stretches_of_large_samples_are_short() -> None:
     port = Port("x", (1, 1024, 1024, 3), "float32")
     assert evaluating._stretch_size(Signature((port,), (port,)), 10_000) == 5
     small = Port("x", (1, 8), "float32")
-    assert evaluating._stretch_size(Signature((small,), (small,)), 10_000) == 250
+    assert evaluating._stretch_size(Signature((small,), (small,)), 10_000) == 500
     assert evaluating._stretch_size(Signature((small,), (small,)), 10) == 16
     unknown = Port("x", None, "float32")
     assert evaluating._stretch_size(Signature((small,), (unknown,)), 10_000) > 0

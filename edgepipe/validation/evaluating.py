@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 REVISION = 2
 """Raised when the same samples would give other rows."""
-STRETCHES, FEWEST, MOST = 40, 16, 250
+STRETCHES, FEWEST, MOST = 20, 16, 500
 """Into how many parts a data set goes, and how many samples a part has; a part at the end that one
 core works on alone costs little of the whole."""
 STRETCH_BYTES = 64 << 20
