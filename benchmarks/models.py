@@ -247,7 +247,9 @@ class Row:
         )
 
 
-def convert(model: Model, folder: Path, out: Path, precision: str, target: str) -> Row:
+def convert(
+    model: Model, folder: Path, out: Path, precision: str = "float32", target: str = "tflite"
+) -> Row:
     """Convert it out of the folder that has the wheels' files."""
     start = time.perf_counter()
     package = folder / model.package

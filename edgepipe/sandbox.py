@@ -37,7 +37,7 @@ class Answer:
     peak: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Child:
     """A running worker and the pipes that lead to it."""
 
@@ -84,11 +84,13 @@ class Workers:
             self._closed = True
             children = [child for group in self._children.values() for child in group]
             self._children.clear()
+            # Told apart now: one that is given back from here on is let go of by its thread.
+            idle = [child for child in children if not child.busy]
         for child in children:
-            if child.busy:  # The thread that waits for its answer lets go of the pipes.
-                _stop(child)
-            else:
+            if child in idle:
                 _let_go(child)
+            else:  # The thread that waits for its answer lets go of the pipes.
+                _stop(child)
 
     def warm(self, interpreter: Interpreter, modules: tuple[str, ...], count: int = 1) -> None:
         """Start workers until there are so many, and let them import, without waiting for it."""

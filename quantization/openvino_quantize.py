@@ -74,7 +74,7 @@ class OpenvinoQuantize(Stage):
     sources: ClassVar[tuple[Format, ...]] = (Format.OPENVINO,)
     target: ClassVar[Format] = Format.OPENVINO_QUANTIZED
     toolchain: ClassVar[str] = "openvino"
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
     options: ClassVar[type[Options]] = OpenvinoQuantizeOptions
     preload: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
@@ -185,7 +185,7 @@ def _quantized(
                     model,
                     made,
                     make,
-                    openvino_repair.Feeding(data, in_file),
+                    openvino_repair.Feeding(data, len(data), in_file),
                     options.limit_db,
                     time.monotonic() + options.repair_seconds,
                     options.preset,

@@ -68,7 +68,7 @@ def compress(
     notes: list[str] = []
     if not feeds or options.repair == "off":
         return best, [f"weights in {_words(best, options)}"]
-    judged = feeds[: openvino_repair.SAMPLES]
+    judged = feeds[: openvino_repair.LOOKED_INTO]
     best_db = openvino_repair.decibels(model, best, judged)
     goal = options.limit_db + openvino_repair.MARGIN_DB
     deadline = time.monotonic() + options.repair_seconds

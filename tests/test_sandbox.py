@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from edgepipe import interpreter as interpreters
+from edgepipe import sandbox
 from edgepipe.errors import (
     EdgepipeError,
     InternalError,
@@ -409,6 +410,26 @@ def test_closing_kills_what_a_job_left_running(call: Call, workers: Workers) -> 
     assert exists(sleeper)
     workers.close()
     assert gone_within(2, sleeper)
+
+
+def test_worker_given_back_while_all_are_closed_is_closed_once(
+    workers: Workers, python: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread closes its pipes; closed twice, they would be those of somebody else by then."""
+    before = open_files()
+    idle, busy = workers._take(python), workers._take(python)
+    assert idle is not None and busy is not None
+    workers._give_back(idle)
+    let_go = sandbox._let_go
+
+    def and_the_other_ends(child: Any) -> None:
+        let_go(child)
+        if child is idle:
+            workers._give_back(busy)
+
+    monkeypatch.setattr(sandbox, "_let_go", and_the_other_ends)
+    workers.close()
+    assert open_files() == before
 
 
 def test_crash_takes_what_the_job_started_with_it(call: Call) -> None:
